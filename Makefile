@@ -1,0 +1,53 @@
+# Everything that is to be typed here. `make` alone lists it.
+# Works on Debian 12 and 13 with nothing but make and git: what is missing is installed.
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+
+.PHONY: help
+help: ## list what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: lab
+lab: setup ## from nothing to a running pair: boot the quick lab, roll out, print the verdict
+	@echo '== The lab: two hosts and a client, without Kea'
+	$(PYTHON) -m lab up
+	@echo '== The rollout'
+	.venv/bin/pyinfra -y inventory.py deploy.py
+	@echo '== The verdict'
+	.venv/bin/pyinfra -y inventory.py runbook/verify.py
+	@echo '== Done: `$(PYTHON) -m lab exec host-1 -- bash` looks around, `$(PYTHON) -m lab down` ends it'
+
+.PHONY: test
+test: lint setup ## lint, and one representative of each promise (30 minutes at most)
+	$(PYTEST) -m 'not slow'
+
+.PHONY: test-unit
+test-unit: venv ## the pure logic, in seconds
+	$(PYTEST) tests/unit
+
+.PHONY: test-rollout
+test-rollout: venv ## the rollout's logic, on stand-in hosts
+	$(PYTEST) tests/rollout
+
+.PHONY: test-lab
+test-lab: setup ## the promises that need real hosts, on the quick lab
+	$(PYTEST) -m 'not slow' tests/lab
+
+.PHONY: test-all
+test-all: lint setup ## the full matrix
+	$(PYTEST)
+
+.PHONY: lint
+lint: venv ## style, and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+.PHONY: setup
+setup: ## install what the lab needs (Debian packages, and .venv)
+	@sh lab/setup.sh lab
+
+.PHONY: venv
+venv: ## make .venv
+	@sh lab/setup.sh python

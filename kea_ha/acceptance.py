@@ -1,0 +1,232 @@
+"""Is the pair what it should be? Surveys and controls in, findings and a verdict out.
+
+Pure, and the one place that decides what *verified* and *accepted* mean: the rollout and
+``verify.py`` ask the same functions. A finding is a sentence with the host's name in it; no
+findings is the only good answer, and what cannot be decided is a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from kea_ha import certificates, documents, journal, layout, plan, status
+from kea_ha.controls import Control
+from kea_ha.settings import Node, Pair
+from kea_ha.survey import Survey
+
+_WEAK_TLS = ("SSL", "TLSv1", "TLSv1.0", "TLSv1.1")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one host: what it is like, and what its ports answered to whom."""
+
+    survey: Survey
+    controls: tuple[Control, ...]
+
+
+def link_findings(pair: Pair, node: Node, survey: Survey) -> tuple[str, ...]:
+    """What keeps the link from ``node`` to its partner from being verified, by its own account."""
+    try:
+        reported = status.parse_status(_reply(survey))
+    except status.StatusError as error:
+        return (f"{node.name}: {error.what}",)
+    if reported.ha is not None and reported.ha.local.state != status.HOT_STANDBY:
+        state = reported.ha.local.state
+        return (f"{node.name} is in {state}: {status.explain_state(state, node.role)}",)
+    heartbeat = _heartbeat(pair)
+    found = [f"{node.name}: {f}" for f in status.judge_link(reported, heartbeat)]
+    recent = alarms(pair, node, survey).recent
+    found += [f"{node.name}'s log: {words}" for words in journal.summary(recent)]
+    return tuple(found)
+
+
+def alarms(pair: Pair, node: Node, survey: Survey) -> journal.Alarms:
+    """The alarms in the host's log: those that count now, and those that are over."""
+    return journal.alarms(
+        journal.parse_log(survey.log),
+        now=survey.local,
+        window=2 * _heartbeat(pair),
+        partner_address=pair.partner_of(node).address,
+    )
+
+
+def control_findings(node: Node, controls: Iterable[Control]) -> tuple[str, ...]:
+    """The controls made from ``node`` that came out otherwise than they must."""
+    found = [f"from {node.name}: {control}" for control in controls if not control.holds]
+    found += [
+        f"from {node.name}: {c.who} on {c.target} port {c.port} spoke {c.tls}; 1.2 is the least"
+        for c in controls
+        if c.outcome == "answered" and (not c.tls or c.tls in _WEAK_TLS)
+    ]
+    return tuple(found)
+
+
+def pair_findings(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
+    """Everything that keeps the pair from being accepted, both hosts and both directions."""
+    found: list[str] = []
+    for node in pair.nodes:
+        known = evidence.get(node.name)
+        if known is None:
+            found.append(f"{node.name} was not asked")
+            continue
+        found += link_findings(pair, node, known.survey)
+        found += control_findings(node, known.controls)
+        found += _host_findings(pair, node, known.survey)
+        if not known.controls:
+            found.append(f"{node.name}: no control was made from it")
+    if all(node.name in evidence for node in pair.nodes):
+        surveys = [evidence[node.name].survey for node in pair.nodes]
+        found += _role_findings(pair, surveys)
+        found += _equality_findings(pair, surveys)
+    return tuple(dict.fromkeys(found))
+
+
+def verdict(pair: Pair, evidence: Mapping[str, Evidence]) -> str:
+    """The verdict on an accepted pair, in one sentence."""
+    ages, days, tls = [], [], []
+    for node in pair.nodes:
+        known = evidence[node.name]
+        reported = status.parse_status(_reply(known.survey))
+        if reported.ha is not None:
+            ages.append(reported.ha.remote.age_s)
+        days += [
+            certificates.inspect(pem).days_left(known.survey.time)
+            for path, pem in known.survey.certificates.items()
+            if path in (layout.HA_CERTIFICATE, layout.API_CERTIFICATE)
+        ]
+        tls += [control.tls for control in known.controls if control.tls]
+    return status.verdict_sentence(
+        primary_host=pair.primary.name,
+        standby_host=pair.standby.name,
+        subnets=[str(subnet.subnet) for subnet in pair.settings.subnets],
+        age_s=max(ages, default=0),
+        tls_version=min(tls, default="").replace("TLSv", "TLS "),
+        certificate_days=min(days, default=0),
+    )
+
+
+def notes(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
+    """What is no obstacle, but worth a line: alarms that are over, certificates that are due."""
+    found: list[str] = []
+    for node in pair.nodes:
+        if node.name not in evidence:
+            continue
+        survey = evidence[node.name].survey
+        joined = journal.last_transition(journal.parse_log(survey.log))
+        since = [
+            line
+            for line in alarms(pair, node, survey).older
+            if joined is not None and line.time >= joined[1].time
+        ]
+        found += [f"over by now, {node.name}'s log: {w}" for w in journal.summary(since)]
+        for path, pem in survey.certificates.items():
+            held = certificates.inspect(pem)
+            if path in (layout.HA_CERTIFICATE, layout.API_CERTIFICATE) and (
+                held.is_due(survey.time)
+            ):
+                found.append(
+                    f"{node.name}: {path} is valid for {held.days_left(survey.time)} more days, "
+                    "less than a third of its life"
+                )
+    return tuple(found)
+
+
+def _heartbeat(pair: Pair) -> timedelta:
+    return timedelta(milliseconds=pair.settings.heartbeat_delay)
+
+
+def _reply(survey: Survey) -> object:
+    if survey.status is None:
+        raise status.StatusError(
+            f"kea-dhcp4 cannot be asked: {survey.status_error}.",
+            "Look at `systemctl status` of its unit and at its log on that host.",
+        )
+    return survey.status
+
+
+def _role_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
+    try:
+        primary, standby = (status.parse_status(_reply(survey)) for survey in surveys)
+    except status.StatusError:
+        return ()  # each link has said so already
+    return status.judge_pair(
+        primary,
+        standby,
+        status.ExpectedPair(
+            primary_host=pair.primary.name,
+            primary_name=pair.primary.server_name,
+            standby_host=pair.standby.name,
+            standby_name=pair.standby.server_name,
+            thread_pool_size=pair.settings.thread_pool_size,
+            packet_queue_size=pair.settings.packet_queue_size,
+        ),
+    )
+
+
+def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
+    packaging = layout.packaging(pair.settings.package_source)
+    unit = survey.unit(packaging.dhcp4_unit)
+    if unit.active != "active":
+        yield f"{node.name}: {unit.name} is {unit.active}"
+    if unit.enabled != "enabled":
+        yield f"{node.name}: {unit.name} would not start at boot ({unit.enabled or 'not there'})"
+    if survey.executable.endswith("(deleted)"):
+        yield f"{node.name}: the running kea-dhcp4 is no longer the installed one; restart it"
+    yield from _socket_findings(pair, node, survey)
+    yield from _agent_findings(pair, node, survey)
+    for path, pem in survey.certificates.items():
+        if certificates.inspect(pem).days_left(survey.time) < 0:
+            yield f"{node.name}: {path} has expired"
+    if pair.settings.firewall == "nftables" and not survey.firewall:
+        yield f"{node.name}: the table {layout.FIREWALL_TABLE} is not loaded"
+
+
+def _socket_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
+    expected = [("udp", 67, "kea-dhcp4"), ("tcp", pair.settings.ha_port, "kea-dhcp4")]
+    if pair.settings.control_channel == "agent":
+        expected.append(("tcp", pair.settings.ca_port, "kea-ctrl-agent"))
+    if pair.settings.control_channel == "direct":
+        expected.append(("tcp", pair.settings.ca_port, "kea-dhcp4"))
+    for protocol, port, process in expected:
+        holders = survey.holders(protocol, port)
+        names = {name for holder in holders for name, _ in holder.processes}
+        if not holders:
+            yield f"{node.name}: nothing listens on {port}/{protocol}"
+        # The kernel keeps 15 characters of a process's name.
+        elif names != {process[:15]}:
+            held = ", ".join(sorted(names)) or "an unknown process"
+            yield f"{node.name}: {port}/{protocol} is held by {held}, not by {process}"
+
+
+def _agent_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
+    agent = survey.unit(layout.packaging(pair.settings.package_source).agent_unit)
+    if pair.settings.control_channel == "agent":
+        if agent.active != "active":
+            yield f"{node.name}: {agent.name} is {agent.active}"
+        return
+    if agent.is_active:
+        yield f"{node.name}: {agent.name} runs, and is not wanted"
+    if pair.settings.control_channel == "none" and survey.holders("tcp", pair.settings.ca_port):
+        yield f"{node.name}: something listens on {pair.settings.ca_port}/tcp, and nothing should"
+
+
+def _equality_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
+    """Both live documents against what each was to be: then they differ as they should only."""
+    for node, survey in zip(pair.nodes, surveys, strict=True):
+        try:
+            wished = plan.make_plan(pair, node, survey)
+        except ValueError:
+            yield f"{node.name}: its interface or its version of Kea cannot be told"
+            continue
+        for line in plan.pending(wished, survey):
+            yield f"{node.name} is not as described: {line}"
+        for path in plan.stale_inputs(survey, wished.packaging.dhcp4_unit):
+            yield f"{node.name}: kea-dhcp4 was started before {path} was changed"
+    found = documents.pair_differences(
+        *(documents.parse_document(survey.text(layout.KEA_CONF) or "{}") for survey in surveys)
+    )
+    for one in found:
+        yield f"the two live documents differ in more than they may: {one}"

@@ -1,0 +1,264 @@
+"""pyinfra operations that change nothing: they look, wait, prove and judge.
+
+Each ends without a change or fails its host with the reason and the remedy. While changes are only
+being listed (``--dry``, or before the prompt) they do nothing, except that pre-flight looks and
+judges then too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyinfra import host, state
+
+from kea_ha import acceptance, journal, layout, plan, preflight, probes
+from kea_ha.acceptance import Evidence
+from kea_ha.operations import PKI_DIR, host_of, look_at
+from kea_ha.preflight import Anchors, Seen
+from kea_ha.remote import (
+    AGAIN,
+    Commands,
+    PartnerFailed,
+    Refusal,
+    ask,
+    checked_operation,
+    say,
+    wait_until,
+)
+from kea_ha.run import RUN
+from kea_ha.settings import Node, Pair
+
+#: What the acceptance is judged by, by host.
+EVIDENCE: dict[str, Evidence] = {}
+
+
+def _unit_of(pair: Pair) -> str:
+    return layout.packaging(pair.settings.package_source).dhcp4_unit
+
+
+# Pre-flight ------------------------------------------------------------------------------------
+
+
+@checked_operation
+def look(*, pair: Pair, node: Node) -> Commands:
+    """See what there is on a host and what it can reach."""
+    survey = look_at(node, anew=True)
+    if state.is_executing and plan.installed(pair, survey) is None:
+        say("    refreshing the package index")
+        # A failure shows as a missing or an old candidate, and is refused with that.
+        ask(host, "apt-get -q update -o DPkg::Lock::Timeout=60", timeout_s=300)
+        survey = look_at(node, anew=True)
+    RUN.seen[node.name] = Seen(
+        survey,
+        RUN.skews[node.name],
+        paths=tuple(probes.paths(pair, node)),
+        dhcp=probes.dhcp_servers(pair, node) if state.is_executing else None,
+    )
+    yield from _nothing("seen")
+
+
+@checked_operation
+def decide(*, pair: Pair, adopt: bool) -> Commands:
+    """Refuse, with every reason against both hosts at once, or go on."""
+    found = list(preflight.problems(pair, RUN.seen, _anchors(pair), adopt=adopt))
+    if state.is_executing:
+        found += [
+            preflight.unreachable(node)
+            for node in pair.nodes
+            if RUN.in_scope(node.name) and node.name not in RUN.seen
+        ]
+    for text in preflight.warnings(pair, RUN.seen):
+        RUN.warn(pair, text)
+    if found:
+        raise Refusal(
+            f"{_count(found, 'problem')}; nothing was changed.\n{_numbered(found)}",
+            "mend what is listed, then run the same command again",
+        )
+    yield from _nothing("nothing stands against it")
+
+
+def _anchors(pair: Pair) -> Anchors:
+    peers, api = (PKI_DIR / pair.name / f"{whose}-ca.crt" for whose in ("peers", "api"))
+    return Anchors(*(path.read_text() if path.exists() else "" for path in (peers, api)))
+
+
+@checked_operation
+def hold_together(*, pair: Pair, after: str) -> Commands:
+    """Go on only if both hosts can: pyinfra alone would go on with the one that did not fail."""
+    for node in pair.nodes:
+        if RUN.in_scope(node.name) and node.name != host.name and RUN.has_failed(node.name):
+            say(f"    stopped here: {node.name} failed in: {after}")
+            raise PartnerFailed
+    yield from _nothing("both hosts go on")
+
+
+# The daemons and the links ---------------------------------------------------------------------
+
+
+@checked_operation
+def answers(*, pair: Pair, node: Node) -> Commands:
+    """Wait until kea-dhcp4 answers on its socket and listens for its partner."""
+    unit = _unit_of(pair)
+
+    def missing() -> str:
+        survey = look_at(node, anew=True)
+        found = survey.unit(unit)
+        if found.active in ("failed", "inactive") or found.restarts > 3:
+            raise Refusal(_why_down(node, unit), AGAIN)
+        if survey.status is None:
+            return survey.status_error
+        if not survey.holders("tcp", pair.settings.ha_port):
+            return f"port {pair.settings.ha_port} is not open yet"
+        return ""
+
+    if state.is_executing:
+        wait_until(
+            missing,
+            timeout_s=30,
+            what=f"kea-dhcp4 on {node.name} does not answer",
+            remedy=f"look at {layout.LOG} and `journalctl -u {unit}` on {node.name}",
+        )
+    yield from _nothing("it answers")
+
+
+def _why_down(node: Node, unit: str) -> str:
+    said = ask(
+        host_of(node),
+        f"grep -aE ' (ERROR|FATAL) ' {layout.LOG} | tail -n 5; "
+        f"journalctl -q -o cat -n 5 -u {unit} | grep -aE 'ERROR|FATAL|rror'",
+    )
+    return f"{unit} on {node.name} does not stay up. In its own words:\n{said.words}"
+
+
+@checked_operation
+def link(*, pair: Pair, node: Node) -> Commands:
+    """The link from ``node`` to its partner, or what can be proved of it before the partner is."""
+    partner = pair.partner_of(node)
+    if not state.is_executing:
+        return
+    if not RUN.in_scope(partner.name):
+        RUN.warn(pair, f"the link to {partner.name} was not verified: --limit leaves it out")
+    elif look_at(partner).unit(_unit_of(pair)).is_active:
+        _await_link(pair, node)
+    else:
+        _await_attempts(pair, node)
+        probes.prove_path(pair, node)
+        say(f"    path open, Kea tries, {partner.name} not installed yet")
+    yield from _nothing("verified")
+
+
+@checked_operation
+def opposite(*, pair: Pair, node: Node) -> Commands:
+    """The link from the partner to ``node``: a request with the partner's own certificate."""
+    partner = pair.partner_of(node)
+    if state.is_executing and RUN.in_scope(partner.name):
+        probes.prove_request(pair, partner, node)
+    yield from _nothing("verified")
+
+
+@checked_operation
+def both_joined(*, pair: Pair, node: Node) -> Commands:
+    """Wait until this host sees its partner in hot-standby, without an alarm."""
+    if state.is_executing:
+        _await_link(pair, node)
+    yield from _nothing("joined")
+
+
+def _await_attempts(pair: Pair, node: Node) -> None:
+    partner = pair.partner_of(node)
+    url = f"https://{partner.address}:{pair.settings.ha_port}/"
+
+    def missing() -> str:
+        survey = look_at(node, anew=True)
+        process = survey.unit(_unit_of(pair)).main_pid
+        own = [line for line in journal.parse_log(survey.log) if line.process == process]
+        tried = journal.first_contact_attempted(own, url)
+        return "" if tried else f"no heartbeat to {url} in {layout.LOG} yet"
+
+    wait_until(
+        missing,
+        timeout_s=2 * pair.settings.heartbeat_delay / 1000 + 15,
+        what=f"Kea on {node.name} does not try to reach {partner.name}",
+        remedy=f"look at {layout.LOG} on {node.name}",
+    )
+
+
+def _await_link(pair: Pair, node: Node) -> None:
+    """Wait for what the settings say must come: start, synchronisation, a heartbeat each way."""
+    known = [look_at(node)]
+
+    def missing() -> str:
+        survey = known.pop() if known else look_at(node, anew=True)
+        return "; ".join(acceptance.link_findings(pair, node, survey))
+
+    wait_until(
+        missing,
+        timeout_s=patience_s(pair),
+        what=f"the link from {node.name} to {pair.partner_of(node).name} is not good",
+        remedy=f"look at {layout.LOG} on both hosts, mend what it says, then run the same "
+        "command again",
+    )
+
+
+def patience_s(pair: Pair) -> float:
+    """How long a healthy pair may take to become hot-standby, from its own settings, in seconds.
+
+    A heartbeat for each of waiting, syncing, ready and hot-standby, two of margin, the
+    synchronisation itself, and Kea's own request timeout (10 s, not configurable).
+    """
+    settings = pair.settings
+    return (6 * settings.heartbeat_delay + settings.sync_timeout) / 1000 + 10
+
+
+# The verdict -----------------------------------------------------------------------------------
+
+
+@checked_operation
+def gather(*, pair: Pair, node: Node) -> Commands:
+    """Read the host, and try its ports with right and wrong identities."""
+    if state.is_executing:
+        survey = look_at(node, anew=True)
+        made = (*probes.host_controls(pair, node), *probes.operator_controls(pair, node))
+        EVIDENCE[node.name] = Evidence(survey, made)
+    yield from _nothing("read")
+
+
+@checked_operation
+def judge(*, pair: Pair, node: Node) -> Commands:
+    """Give the verdict, or fail with every finding, once for the pair."""
+    if not state.is_executing:
+        return
+    found = acceptance.pair_findings(pair, EVIDENCE)
+    for text in acceptance.notes(pair, EVIDENCE):
+        RUN.warn(pair, text)
+    if found:
+        if node.name != _speaker(pair).name:
+            raise PartnerFailed
+        raise Refusal(
+            f"the pair is not accepted:\n{_numbered(found)}",
+            "docs/runbook.md, When the pair is not accepted, goes through these; "
+            "`pyinfra -y inventory.py runbook/verify.py` asks again and changes nothing",
+        )
+    RUN.verdicts[pair.name] = f"accepted. {acceptance.verdict(pair, EVIDENCE)}"
+    yield from _nothing("accepted")
+
+
+def _speaker(pair: Pair) -> Node:
+    """The host in whose name the pair's findings are printed, once."""
+    return next(
+        node for node in pair.nodes if RUN.in_scope(node.name) and not RUN.has_failed(node.name)
+    )
+
+
+def _nothing(reason: str) -> Commands:
+    """The end of an operation that had nothing to change."""
+    host.noop(reason)
+    yield from ()
+
+
+def _numbered(items: Sequence[object]) -> str:
+    return "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))
+
+
+def _count(items: Sequence[object], noun: str) -> str:
+    return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"

@@ -1,0 +1,98 @@
+"""Our own state on the hosts: who works on them, whose they are, how far a rollout has come.
+
+The lock lives exactly as long as the operator's connection, so that nothing has to be cleaned up
+after a kill. The marks under /var/lib/kea-ha tell a later run whether a rollout was left unfinished
+(then it is continued) or the pair was accepted once (then it is live).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyinfra import host, state
+from pyinfra.api import StringCommand
+
+from kea_ha import layout, plan
+from kea_ha.operations import changed, look_at, plan_for, rename, write
+from kea_ha.remote import Commands, Refusal, ask, checked_operation
+from kea_ha.settings import Node, Pair
+
+
+@checked_operation
+def lock(*, node: Node) -> Commands:
+    """Take the host for this run; it is let go by itself when the connection ends, however."""
+    if not state.is_executing:
+        return
+    who = f"{os.environ.get('USER') or 'root'}@{os.uname().nodename} (pid {os.getpid()})"
+    answer = ask(host, _LOCK_SCRIPT, stdin=who)
+    if answer.ok:
+        host.noop(f"{node.name} is held for this run")
+        return
+    holder = answer.stdout.strip() or answer.words
+    raise Refusal(
+        f"{node.name} is being worked on by another run: {holder}",
+        "wait for that run to end. If its operator is gone: end that process on "
+        f"{node.name} (it is the ssh session of that run), which lets go of the host",
+    )
+    yield  # pragma: no cover - an operation is a generator
+
+
+# Fields of /proc/PID/stat after the name: 2 is the parent, 20 the start time (proc(5)).
+# The lock belongs to the nearest ancestor that is no shell: the ssh session's own process, which
+# lives exactly as long as the connection. So nothing has to be cleaned up after a kill, and no
+# clock decides whether a lock is stale.
+_LOCK_SCRIPT = rf"""
+export LC_ALL=C; who=$(cat)
+mkdir -p -m 0700 {layout.VOLATILE_DIR} && cd {layout.VOLATILE_DIR} || exit 2
+stat_field() {{ sed 's/^.*) //' /proc/"$1"/stat 2>/dev/null | cut -d' ' -f"$2"; }}
+pid=$$
+while :; do
+  parent=$(stat_field "$pid" 2); [ "${{parent:-0}}" -gt 1 ] || break; pid=$parent
+  case $(cat /proc/"$pid"/comm) in
+    sh|dash|bash|sudo|su|doas|timeout|env|runuser) ;;
+    *) break ;;
+  esac
+done
+exec 9>lock.guard; flock -w 10 9 || {{ echo "the lock's guard is stuck"; exit 1; }}
+if [ -f lock ]; then
+  {{ read -r old since_boot; read -r words; }} < lock
+  if [ "$old" != "$pid" ] && [ "$(stat_field "$old" 20)" = "${{since_boot:-never}}" ]; then
+    echo "$words, ssh session pid $old"; exit 1
+  fi
+fi
+{{ echo "$pid $(stat_field "$pid" 20)"; echo "$who since $(date '+%F %T %Z')"; }} > lock.new
+mv lock.new lock
+"""
+
+
+@checked_operation
+def mark_unfinished(*, pair: Pair, node: Node, adopt: bool) -> Commands:
+    """Leave word on the host that it is ours, and that a rollout is under way."""
+    seen = look_at(node)
+    owner = f"{pair.name} {node.server_name}"
+    done = "accepted" in seen.state and not plan.pending(plan_for(pair, node), seen)
+    if seen.state.get("pair") == owner and (done or "unfinished" in seen.state):
+        host.noop(f"{node.name} is known as {owner}")
+        return
+    how = "adopting" if adopt and "pair" not in seen.state else "rolling out"
+    note = f"{how} since {time.strftime('%F %T %z')}"
+    yield StringCommand("mkdir -p -m 0700", layout.STATE_DIR)
+    for path, text in ((layout.UNFINISHED_FILE, note), (layout.OWNER_FILE, owner)):
+        yield write(path, text + "\n", mode="600", owner="root:root")
+        yield rename(path)
+    changed(node)
+
+
+@checked_operation
+def mark_accepted(*, node: Node) -> Commands:
+    """Leave word on the host that the pair was accepted: from now on it counts as live."""
+    seen = look_at(node)
+    if "accepted" in seen.state and "unfinished" not in seen.state:
+        host.noop(f"{node.name} is known as accepted")
+        return
+    yield write(layout.ACCEPTED_FILE, time.strftime("%F %T %z") + "\n", mode="600",
+                 owner="root:root")  # fmt: skip
+    yield StringCommand("mv -f", f"{layout.ACCEPTED_FILE}.new", layout.ACCEPTED_FILE,
+                        "&& rm -f", layout.UNFINISHED_FILE)  # fmt: skip
+    changed(node)

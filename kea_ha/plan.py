@@ -1,0 +1,227 @@
+"""What a host should be like: the settings and a survey of the host, to files and packages.
+
+Pure: everything is computed from the pair and the survey, so that a dry run, a rollout and
+``verify.py`` judge a host by the same wishes. A ``Plan`` says what must stand where, by whom it
+is owned and how a candidate is checked; ``pending`` says, in words, what of it is not so yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from kea_ha import documents, layout
+from kea_ha.layout import Packaging
+from kea_ha.settings import Node, Pair
+from kea_ha.survey import RemoteFile, Survey
+
+#: What every host gets besides Kea, and why: openssl makes keys and proves handshakes, curl speaks
+#: to Kea's sockets, dhcpcd-base asks whether another DHCP server answers.
+PREREQUISITES = ("openssl", "curl", "dhcpcd-base")
+
+_MULTIARCH = {
+    "amd64": "x86_64-linux-gnu",
+    "arm64": "aarch64-linux-gnu",
+    "armhf": "arm-linux-gnueabihf",
+    "i386": "i386-linux-gnu",
+    "ppc64el": "powerpc64le-linux-gnu",
+    "riscv64": "riscv64-linux-gnu",
+    "s390x": "s390x-linux-gnu",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file of ours. ``check`` is a command to which the candidate's path is appended."""
+
+    path: str
+    content: str
+    owner: str = "root:root"
+    mode: str = "644"
+    check: str = ""
+
+    def has_content_of(self, live: RemoteFile) -> bool:
+        """Whether the host has exactly this content, to the last byte."""
+        return live.sha256 == sha256(self.content.encode()).hexdigest()
+
+    def is_as(self, live: RemoteFile | None) -> bool:
+        """Whether the host has it as wanted: content, owner and mode."""
+        return (
+            live is not None
+            and self.has_content_of(live)
+            and (live.mode, live.owner) == (self.mode, self.owner)
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a host should have; ``files`` in the order in which they are put in place."""
+
+    node: Node
+    packaging: Packaging
+    packages: tuple[str, ...]
+    platform: documents.Platform
+    dhcp4: Wanted
+    agent: Wanted | None
+    drop_ins: tuple[Wanted, ...]
+    support: tuple[Wanted, ...]
+    firewall: tuple[Wanted, ...]
+
+    @property
+    def files(self) -> tuple[Wanted, ...]:
+        """Every file of the plan."""
+        agent = (self.agent,) if self.agent else ()
+        return (self.dhcp4, *agent, *self.drop_ins, *self.support, *self.firewall)
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether a Control Agent belongs on this host."""
+        return self.agent is not None
+
+
+def installed(pair: Pair, survey: Survey) -> str | None:
+    """The version of Kea's package on this host; None before the rollout."""
+    return survey.packages.get(layout.packaging(pair.settings.package_source).dhcp4_package)
+
+
+def version_of(pair: Pair, survey: Survey) -> documents.Version | None:
+    """The Kea that runs on this host, or would be installed; None when there is none to be had."""
+    text = installed(pair, survey) or candidate(pair, survey)
+    return documents.Version.parse(text) if text else None
+
+
+def candidate(pair: Pair, survey: Survey) -> str | None:
+    """The version that apt would install from the configured source."""
+    package = layout.packaging(pair.settings.package_source).dhcp4_package
+    rows = survey.candidates.get(package, ())
+    if pair.settings.package_source == "backports":
+        suite = f"{survey.codename}-backports/"
+        return next((version for version, source in rows if suite in source), None)
+    return next((version for version, source in rows if source == "candidate"), None)
+
+
+def make_plan(pair: Pair, node: Node, survey: Survey) -> Plan:
+    """What ``node`` should be like. The survey must know a Kea version and the interface."""
+    settings = pair.settings
+    packaging = layout.packaging(settings.package_source)
+    version = version_of(pair, survey)
+    interface = interface_of(node, survey)
+    if version is None or interface is None:
+        raise ValueError("pre-flight has to pass before a plan can be made")
+    platform = documents.Platform(version, f"/usr/lib/{_MULTIARCH[survey.architecture]}/kea/hooks")
+    agent_wanted = settings.control_channel == "agent"
+    packages = (packaging.dhcp4_package, *((packaging.agent_package,) if agent_wanted else ()))
+    firewalled = settings.firewall == "nftables"
+    return Plan(
+        node=node,
+        packaging=packaging,
+        packages=(*packages, *(("nftables",) if firewalled else ())),
+        platform=platform,
+        dhcp4=Wanted(
+            layout.KEA_CONF,
+            documents.render_dhcp4(pair, node, platform, interface),
+            owner="root:_kea",
+            mode="640",
+            check=_check("kea-dhcp4", documents.check_flag(version)),
+        ),
+        agent=_agent(pair, node, platform) if agent_wanted else None,
+        drop_ins=tuple(_drop_ins(packaging, agent=agent_wanted)),
+        support=tuple(_support()),
+        firewall=tuple(_firewall(pair, node)) if firewalled else (),
+    )
+
+
+def interface_of(node: Node, survey: Survey) -> str | None:
+    """The interface to serve on: as configured, or the one that carries the address."""
+    found = survey.interface_with(node.address)
+    if node.interface is None:
+        return found.name if found else None
+    return node.interface if found and found.name == node.interface else None
+
+
+def _check(daemon: str, flag: str) -> str:
+    # As the service's own user, since AppArmor and file modes differ for root; runuser asks PAM
+    # for less than su does, which refuses Debian testing's expired account. Kea's own lock file
+    # for log rotation is where the service may write, and not this check.
+    # Since 2.6.3 the check wants the socket's directory, which systemd makes only at the start.
+    return (
+        f"[ -d {layout.RUN_DIR} ] || install -d -o _kea -g _kea -m 0750 {layout.RUN_DIR}; "
+        f"env KEA_LOCKFILE_DIR=none runuser -u _kea -- {daemon} {flag}"
+    )
+
+
+def _agent(pair: Pair, node: Node, platform: documents.Platform) -> Wanted:
+    return Wanted(
+        layout.AGENT_CONF,
+        documents.render_control_agent(pair, node, platform),
+        owner="root:_kea",
+        mode="640",
+        check=_check("kea-ctrl-agent", "-t"),
+    )
+
+
+def _drop_ins(packaging: Packaging, *, agent: bool) -> Iterable[Wanted]:
+    yield Wanted(packaging.dhcp4_dropin, documents.render_dhcp4_drop_in())
+    if agent:
+        yield Wanted(packaging.agent_dropin, documents.render_agent_drop_in())
+
+
+def _support() -> Iterable[Wanted]:
+    for unit in (layout.EXPIRY_UNIT, layout.EXPIRY_TIMER):
+        yield Wanted(f"{layout.UNIT_DIR}/{unit}", documents.read_file(unit))
+
+
+def _firewall(pair: Pair, node: Node) -> Iterable[Wanted]:
+    yield Wanted(
+        layout.FIREWALL_CONF,
+        documents.render_firewall(pair, node),
+        mode="600",
+        check="nft -c -f",
+    )
+    yield Wanted(layout.FIREWALL_UNIT_FILE, documents.read_file(layout.FIREWALL_UNIT))
+
+
+def pending(plan: Plan, survey: Survey) -> tuple[str, ...]:
+    """What would change on this host, one line each; empty when the host is as planned."""
+    found = [f"install {package}" for package in plan.packages if package not in survey.packages]
+    for wanted in plan.files:
+        found += _file_changes(wanted, survey)
+    if not plan.has_agent and survey.unit(plan.packaging.agent_unit).is_active:
+        found.append(f"stop and disable {plan.packaging.agent_unit}")
+    if not plan.firewall and survey.firewall:
+        found.append(f"remove the firewall table {layout.FIREWALL_TABLE}")
+    return tuple(found)
+
+
+def _file_changes(wanted: Wanted, survey: Survey) -> list[str]:
+    live = survey.files.get(wanted.path)
+    if live is None:
+        return [f"write {wanted.path}"]
+    if wanted.is_as(live):
+        return []
+    if wanted.has_content_of(live):
+        return [f"give {wanted.path} back to {wanted.owner}, mode {wanted.mode}"]
+    if not wanted.path.endswith(".conf") or ".d/" in wanted.path:
+        return [f"rewrite {wanted.path}"]
+    try:
+        before = documents.parse_document(live.content or "{}")
+    except ValueError:
+        return [f"rewrite {wanted.path} (what stands there cannot be read)"]
+    changed = documents.differences(before, documents.parse_document(wanted.content))
+    return [f"{wanted.path}: {one}" for one in changed] or [f"{wanted.path}: comments only"]
+
+
+def stale_inputs(seen: Survey, unit: str) -> tuple[str, ...]:
+    """Files that are no longer what the running service was started from, as its unit noted."""
+    noted = seen.started_from.get(unit)
+    if noted is None:
+        return ("nothing is known of how it was started",)
+    started = {
+        path: digest for digest, _, path in (line.partition("  ") for line in noted.splitlines())
+    }
+    return tuple(
+        path
+        for path, digest in started.items()
+        if path in seen.files and seen.files[path].sha256 not in ("-", digest)
+    )

@@ -1,0 +1,415 @@
+"""Step 0: may the rollout begin? Two surveys in, every problem at once out.
+
+Pure: what was seen on the hosts comes in as ``Seen``, and each rule that is broken comes out as a
+``Problem`` in the same form as a bad setting: where, what was found, what is allowed, what to do.
+What is no obstacle but worth knowing comes out as a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kea_ha import certificates, layout, plan, settings
+from kea_ha.settings import Node, Pair, Problem
+from kea_ha.survey import Listener, Survey
+
+#: Kea's own limits (ARM, "Clock Skew"): it warns above the first, and stops HA above the second.
+SKEW_WARNING_S = 30
+SKEW_LIMIT_S = 60
+#: The template's assumption.
+CPUS = 4
+SUPPORTED = {"debian": {"bookworm": "12", "trixie": "13", "forky": "testing"}}
+
+_OUR_PROCESSES = ("kea-dhcp4", "kea-ctrl-agent")
+
+
+@dataclass(frozen=True)
+class Path:
+    """A TCP port of the partner as seen from a host.
+
+    ``outcome``: ``open``, ``refused``, ``dropped``, or the words with which it was rejected.
+    """
+
+    address: str
+    port: int
+    outcome: str
+
+
+@dataclass(frozen=True)
+class DhcpAnswer:
+    """Which addresses, not the pair's own, answered a DHCPDISCOVER; or why it could not be sent."""
+
+    servers: tuple[str, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that was seen on one host. ``skew_s``: its clock less ours, in seconds.
+
+    ``dhcp`` is None when it was not asked.
+    """
+
+    survey: Survey
+    skew_s: float = 0.0
+    paths: tuple[Path, ...] = ()
+    dhcp: DhcpAnswer | None = None
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """The CAs at hand on the operator's side, PEM; empty before there are any."""
+
+    peers: str = ""
+    api: str = ""
+
+
+def problems(
+    pair: Pair, seen: Mapping[str, Seen], anchors: Anchors, *, adopt: bool
+) -> tuple[Problem, ...]:
+    """Every reason against beginning, for the hosts that were seen."""
+    found: list[Problem] = []
+    for node in pair.nodes:
+        if node.name in seen:
+            found += _host_problems(pair, node, seen[node.name], adopt=adopt)
+            found += _identity_problems(pair, node, seen[node.name].survey, anchors)
+    if all(node.name in seen for node in pair.nodes):
+        primary, standby = (seen[node.name] for node in pair.nodes)
+        found += _clock_problems(pair, primary, standby)
+        found += _version_problems(pair, primary.survey, standby.survey)
+        found += _live_problems(pair, seen)
+    return tuple(dict.fromkeys(found))
+
+
+def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:
+    """What is no obstacle, but what the operator should know."""
+    found: list[str] = []
+    for node in pair.nodes:
+        if node.name not in seen:
+            continue
+        survey = seen[node.name].survey
+        if survey.cpus < CPUS:
+            found.append(
+                f"{node.name} has {survey.cpus} CPUs; the documented thread counts assume {CPUS} "
+                "(thread_pool_size, ha_listener_threads, ha_client_threads)"
+            )
+        version = plan.version_of(pair, survey)
+        if version is not None:
+            found += settings.version_warnings(pair, version)
+        installed = survey.packages.get(
+            layout.packaging(pair.settings.package_source).dhcp4_package
+        )
+        candidate = plan.candidate(pair, survey)
+        if installed and candidate and candidate != installed:
+            found.append(
+                f"{node.name} runs Kea {installed}; apt has {candidate}. "
+                "The deploy never upgrades an installed Kea"
+            )
+    if all(node.name in seen for node in pair.nodes):
+        skew = _skew(pair, seen[pair.primary.name], seen[pair.standby.name])
+        if SKEW_WARNING_S < skew[0] <= SKEW_LIMIT_S:
+            found.append(f"{skew[1]}; over {SKEW_LIMIT_S} s Kea ends HA. Set up NTP on both hosts")
+    return tuple(dict.fromkeys(found))
+
+
+def unreachable(node: Node) -> Problem:
+    """The problem of a host that did not answer over ssh."""
+    return Problem(
+        "ssh",
+        "no connection (pyinfra's own words are above)",
+        "both hosts of a pair answer before either is changed",
+        f"bring it up, or mend its name, key or user in inventory.py; `--limit` to the other "
+        f"host prepares that one alone ({node.address} is its address for its partner)",
+        where=node.name,
+    )
+
+
+def _host_problems(pair: Pair, node: Node, seen: Seen, *, adopt: bool) -> Iterable[Problem]:
+    survey = seen.survey
+    for tool in survey.missing_tools:
+        yield Problem(
+            f"{tool}", "not there", f"a host with {tool}", f"install {tool} on it", where=node.name
+        )
+    releases = SUPPORTED.get(survey.distribution, {})
+    if survey.codename not in releases:
+        yield Problem(
+            "distribution",
+            f"{survey.distribution} {survey.codename or survey.release}",
+            ", ".join(f"Debian {number} ({name})" for name, number in SUPPORTED["debian"].items()),
+            "use a supported distribution",
+            where=node.name,
+        )
+    yield from _interface_problems(node, survey)
+    yield from _port_problems(pair, node, survey, adopt=adopt)
+    yield from _path_problems(pair, node, seen)
+    yield from _ownership_problems(pair, node, survey, adopt=adopt)
+    yield from _dhcp_problems(node, seen.dhcp)
+    version = plan.version_of(pair, survey)
+    if version is None:
+        source = pair.settings.package_source
+        yield Problem(
+            "package_source",
+            f"{source}, which has no Kea for this host",
+            f"a package source with {layout.packaging(source).dhcp4_package}",
+            "check /etc/apt/sources.list* on the host (`apt-cache policy kea-dhcp4-server`), or "
+            "set package_source",
+            where=node.name,
+        )
+    else:
+        for problem in settings.version_problems(pair, version):
+            yield replace(problem, where=node.name)
+
+
+def _interface_problems(node: Node, survey: Survey) -> Iterable[Problem]:
+    holder = survey.interface_with(node.address)
+    names = ", ".join(
+        f"{i.name} ({', '.join(i.addresses) or 'no address'})"
+        for i in survey.interfaces
+        if i.name != "lo"
+    )
+    if holder is None:
+        yield Problem(
+            "address",
+            f"{node.address}, which no interface of the host carries",
+            f"an address of one of: {names}",
+            "bring the interface up, or mend `address` in inventory.py",
+            where=node.name,
+        )
+    elif node.interface is not None and holder.name != node.interface:
+        exists = any(i.name == node.interface for i in survey.interfaces)
+        lacking = f"does not carry {node.address}" if exists else "the host does not have"
+        yield Problem(
+            "interface",
+            f"{node.interface}, which {lacking}",
+            f"the interface with {node.address}: {holder.name}",
+            "leave `interface` at None (found by the address), or mend it",
+            where=node.name,
+        )
+    elif not holder.up:
+        yield Problem(
+            "interface",
+            f"{holder.name}, which is down",
+            "an interface that is up and has a link",
+            f"ip link set {holder.name} up; check the cable or the virtual switch",
+            where=node.name,
+        )
+
+
+def _port_problems(pair: Pair, node: Node, survey: Survey, *, adopt: bool) -> Iterable[Problem]:
+    wanted = [("udp", 67, "DHCP"), ("tcp", pair.settings.ha_port, "ha_port")]
+    if pair.settings.control_channel != "none":
+        wanted.append(("tcp", pair.settings.ca_port, "ca_port"))
+    for protocol, port, meaning in wanted:
+        for listener in survey.holders(protocol, port):
+            if not _collides(listener, node.address) or _is_ours(listener):
+                continue
+            if protocol == "udp" and adopt:
+                continue  # the DHCP server that is being taken over
+            holders = ", ".join(f"{name} (pid {pid})" for name, pid in listener.processes)
+            yield Problem(
+                f"port {port}/{protocol} ({meaning})",
+                f"held by {holders or 'a process that the host does not name'}",
+                "free, or held by the pair's own Kea",
+                "stop that program, or choose another port"
+                if protocol == "tcp"
+                else "stop that DHCP server, or run again with --data adopt=true to take over "
+                "from it",
+                where=node.name,
+            )
+
+
+def _collides(listener: Listener, address: str) -> bool:
+    return listener.address in ("0.0.0.0", "*", "::", address)  # noqa: S104 - compared, not bound
+
+
+def _is_ours(listener: Listener) -> bool:
+    # Kea's capabilities can hide its process from ss run by a host's own restrictions; then the
+    # socket has no holder named, and cannot be said to be ours.
+    return bool(listener.processes) and all(
+        name.startswith(_OUR_PROCESSES) for name, _ in listener.processes
+    )
+
+
+def _path_problems(pair: Pair, node: Node, seen: Seen) -> Iterable[Problem]:
+    partner = pair.partner_of(node)
+    for path in seen.paths:
+        if path.outcome in ("open", "refused"):
+            continue
+        what = "dropped: no answer" if path.outcome == "dropped" else path.outcome
+        yield Problem(
+            f"path to {partner.name} ({path.address} port {path.port})",
+            what,
+            "open, or refused while nothing listens there",
+            f"let TCP port {path.port} pass from {node.name} ({node.address}) to {partner.name} "
+            f"({path.address}), in the firewalls of {partner.name}, of {node.name} and in between",
+            where=node.name,
+        )
+
+
+def _ownership_problems(
+    pair: Pair, node: Node, survey: Survey, *, adopt: bool
+) -> Iterable[Problem]:
+    owner = survey.state.get("pair", "")
+    ours = f"{pair.name} {node.server_name}"
+    if owner and owner != ours:
+        yield Problem(
+            "what is there",
+            f"a server of another pair: {owner}",
+            f"nothing, or {ours}",
+            "check `server_name`, `role` and the group's name in inventory.py. If the host is "
+            "to change its part: stop Kea there and remove " + layout.STATE_DIR,
+            where=node.name,
+        )
+    if owner or adopt:
+        return
+    kea = [name for name in survey.packages if name.endswith(("dhcp4-server", "kea-dhcp4"))]
+    others = [
+        unit
+        for unit in layout.FOREIGN_UNITS
+        if survey.unit(unit).is_active and survey.holders("udp", 67)
+    ]
+    for name in [*kea, *others]:
+        yield Problem(
+            "what is there",
+            f"{name}, which this project did not set up",
+            "nothing, or a Kea of ours",
+            "run again with --data adopt=true: its documents and leases are kept under "
+            f"{layout.STATE_DIR}/adopted/ first, and Kea's leases are carried on; or remove it",
+            where=node.name,
+        )
+
+
+def _dhcp_problems(node: Node, answer: DhcpAnswer | None) -> Iterable[Problem]:
+    if answer is None:
+        return
+    for server in answer.servers:
+        yield Problem(
+            "DHCP on its network",
+            f"another DHCP server answers: {server}",
+            "no DHCP server but the pair",
+            f"switch off the DHCP service of {server} (often a router), or move the pair to a "
+            "network of its own",
+            node.name,
+        )
+    if answer.error:
+        yield Problem(
+            "DHCP on its network",
+            f"could not be asked: {answer.error}",
+            "a probe that can decide",
+            "check the interface and the package dhcpcd-base on the host, then run again",
+            node.name,
+        )
+
+
+def _identity_problems(
+    pair: Pair, node: Node, survey: Survey, anchors: Anchors
+) -> Iterable[Problem]:
+    if node.own_certificates:
+        return
+    held = ((layout.HA_ANCHOR, anchors.peers, "peers"), (layout.API_ANCHOR, anchors.api, "API"))
+    for path, at_hand, whose in held:
+        live = survey.certificates.get(path)
+        if live is None:
+            continue
+        if at_hand and _same_certificate(live, at_hand):
+            continue
+        if not at_hand:
+            given = f"trusts a {whose} CA, and there is no pki/{pair.name}/ here"
+        else:
+            given = f"trusts another {whose} CA than the one in pki/{pair.name}/ here"
+        yield Problem(
+            f"{path}",
+            given,
+            f"the CA that this host's certificates come from, in pki/{pair.name}/",
+            f"copy pki/{pair.name}/ from the machine that rolled this pair out (docs/runbook.md, "
+            "Keep pki/); or, to make new identities deliberately, remove "
+            f"{layout.TLS_DIR} on both hosts",
+            where=node.name,
+        )
+
+
+def _same_certificate(one: str, other: str) -> bool:
+    try:
+        return certificates.inspect(one).fingerprint == certificates.inspect(other).fingerprint
+    except certificates.PkiError:
+        return False
+
+
+def _skew(pair: Pair, primary: Seen, standby: Seen) -> tuple[float, str]:
+    seconds = primary.skew_s - standby.skew_s
+    ahead, behind = pair.nodes if seconds > 0 else tuple(reversed(pair.nodes))
+    return abs(seconds), f"the clock of {ahead.name} is {abs(seconds):.0f} s ahead of {behind.name}"
+
+
+def _clock_problems(pair: Pair, primary: Seen, standby: Seen) -> Iterable[Problem]:
+    seconds, words = _skew(pair, primary, standby)
+    if seconds > SKEW_LIMIT_S:
+        yield Problem(
+            f"{pair.primary.name} and {pair.standby.name}, clocks",
+            words,
+            f"at most {SKEW_LIMIT_S} s apart, better none (Kea ends HA above {SKEW_LIMIT_S} s)",
+            "install chrony or systemd-timesyncd on both, let them agree, then run again",
+        )
+
+
+def _version_problems(pair: Pair, primary: Survey, standby: Survey) -> Iterable[Problem]:
+    one, other = (plan.version_of(pair, survey) for survey in (primary, standby))
+    if one is not None and other is not None and one != other:
+        yield Problem(
+            f"{pair.primary.name} and {pair.standby.name}, Kea's version",
+            f"{one} on {pair.primary.name}, {other} on {pair.standby.name}",
+            "the same version on both",
+            "bring both hosts to the same Debian release and package source, or upgrade the one "
+            "that is behind",
+        )
+
+
+def _live_problems(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
+    """Changes that would restart a server which clients rely on."""
+    for node in pair.nodes:
+        survey = seen[node.name].survey
+        if not is_live(survey):
+            continue
+        if plan.version_of(pair, survey) is None or plan.interface_of(node, survey) is None:
+            continue
+        changes = plan.pending(plan.make_plan(pair, node, survey), survey)
+        if changes:
+            listed = "\n      ".join(changes)
+            yield Problem(
+                "a live pair",
+                f"these changes, each of which would interrupt clients:\n      {listed}",
+                "a live pair is only changed host by host under maintenance, which this version "
+                "cannot do yet",
+                "put the settings back (a forgotten --data counts, too), or plan an outage: see "
+                "docs/runbook.md, Change a live pair",
+                where=node.name,
+            )
+
+
+def is_live(survey: Survey) -> bool:
+    """Whether clients may rely on this host.
+
+    An unfinished rollout is continued without being asked, unless the host already serves or
+    knows of leases: then it counts as live, as every accepted one does.
+    """
+    running = (
+        survey.unit(layout.DEBIAN.dhcp4_unit).is_active
+        or survey.unit(layout.ISC.dhcp4_unit).is_active
+    )
+    if "pair" not in survey.state:
+        return False
+    if "unfinished" not in survey.state:
+        return running or survey.leases > 0
+    return survey.leases > 0 or _serves(survey)
+
+
+def _serves(survey: Survey) -> bool:
+    try:
+        return (
+            survey.status["arguments"]["high-availability"][0]["ha-servers"]["local"]["scopes"]
+            != []
+            and survey.unit(layout.DEBIAN.dhcp4_unit).is_active
+        )
+    except (KeyError, IndexError, TypeError):
+        return False

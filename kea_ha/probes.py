@@ -1,0 +1,262 @@
+"""What the checks ask of hosts: who can reach whom, who answers DHCP, who is answered on a port.
+
+Each function runs something on one or two hosts and gives back what was found, as values that the
+pure modules judge. Nothing stays on a host: keys for negative controls, unpacked probes and
+listeners go when their script ends, and every script ends by itself, also when the run is killed.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Callable, Iterator
+
+import gevent
+from paramiko import SSHException
+from pyinfra import host
+from pyinfra.api.host import Host
+
+from kea_ha import certificates, controls, layout, pki
+from kea_ha.operations import PKI_DIR, host_of, store_for
+from kea_ha.preflight import DhcpAnswer, Path
+from kea_ha.remote import AGAIN, Refusal, ask, wait_until
+from kea_ha.run import RUN
+from kea_ha.settings import Node, Pair
+
+#: How long another DHCP server has to answer: dnsmasq pings an address for 3 s before it offers it.
+#: On a pair that was accepted before, a short look: it was asked thoroughly then.
+DHCP_S = 5
+DHCP_AGAIN_S = 2
+
+
+def paths(pair: Pair, node: Node) -> Iterator[Path]:
+    """The partner's ports as seen from ``node``: open, refused, dropped, or rejected in words."""
+    partner = pair.partner_of(node)
+    settings = pair.settings
+    ports = [settings.ha_port]
+    # Our own firewall keeps the partner away from the API's port on purpose.
+    if settings.control_channel != "none" and settings.firewall == "off":
+        ports.append(settings.ca_port)
+    script = "\n".join(_TRY_PORT.format(address=partner.address, port=port) for port in ports)
+    words = ""
+    for line in ask(host, f"bash -c {shlex.quote(script)}").stdout.splitlines():
+        kind, _, rest = line.partition(" ")
+        if kind == "words":
+            words = rest
+        elif kind == "port":
+            port, code = rest.split()
+            yield Path(partner.address, int(port), _outcome(int(code), words))
+            words = ""
+
+
+_TRY_PORT = """
+( LC_ALL=C timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>&1 | sed 's/^/words /'
+  exit ${{PIPESTATUS[0]}} )
+echo "port {port} $?\""""
+
+
+def _outcome(code: int, words: str) -> str:
+    if code == 0:
+        return "open"
+    if code == 124:
+        return "dropped"
+    return "refused" if "refused" in words.lower() else f"rejected: {words.rpartition(': ')[2]}"
+
+
+def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
+    """Who else answers a DHCPDISCOVER on the pair's network; None if it cannot be asked yet.
+
+    dhcpcd's test mode sends a DISCOVER, takes no lease and touches no interface; the pair's own
+    servers are told to it as addresses not to listen to. Where it is not installed yet, it is
+    unpacked for the moment onto tmpfs: a pre-flight changes nothing.
+    """
+    survey = RUN.surveys[node.name]
+    interface = survey.interface_with(node.address)
+    if interface is None:
+        return None
+    script = _ASK_DHCP.format(
+        dir=layout.VOLATILE_DIR,
+        ignore=" ".join(f"-X {n.address}" for n in pair.nodes),
+        interface=interface.name,
+        seconds=DHCP_AGAIN_S if "accepted" in survey.state else DHCP_S,
+    )
+    answer = ask(host, script)
+    servers = tuple(dict.fromkeys(re.findall(r"offered \S+ from ([0-9.]+)", answer.stdout)))
+    if servers or "@@ asked" in answer.stdout:
+        return DhcpAnswer(servers)
+    return DhcpAnswer((), answer.words)
+
+
+_ASK_DHCP = r"""
+export LC_ALL=C PATH=/usr/sbin:/sbin:/usr/bin:/bin
+probe=$(command -v dhcpcd)
+if [ -z "$probe" ]; then
+  umask 022; mkdir -p -m 0700 {dir}; gone=$(mktemp -d {dir}/probe.XXXXXX) || exit 1
+  trap 'rm -rf "$gone"' EXIT; cd "$gone" && chmod 755 . || exit 1
+  apt-get -qq download dhcpcd-base >&2 && dpkg -x dhcpcd-base_*.deb . || exit 1
+  for probe in "$gone"/usr/sbin/dhcpcd "$gone"/sbin/dhcpcd; do [ ! -x "$probe" ] || break; done
+fi
+timeout -k 1 {seconds} "$probe" -4 -T -B -L -f /dev/null -c /bin/true {ignore} {interface} 2>&1
+case $? in 0|1|124) echo "@@ asked" ;; esac
+"""
+
+
+def prove_path(pair: Pair, node: Node) -> None:
+    """A listener of ours on the partner, with the partner's own certificate, reached from ``node``.
+
+    Before anything listens there, a refused attempt could be a firewall's rejection.
+
+    :raises Refusal: when the listener is not reached, or the two do not accept each other.
+    """
+    partner, port = pair.partner_of(node), pair.settings.ha_port
+    stop = f"{layout.VOLATILE_DIR}/stop-{secrets.token_hex(4)}"
+    where = {"tls": layout.TLS_DIR, "address": partner.address, "port": port}
+    listener = gevent.spawn(
+        ask,
+        host_of(partner),
+        _LISTEN.format(stop=stop, dir=layout.VOLATILE_DIR, **where),
+        timeout_s=90,
+    )
+
+    def missing() -> str:
+        if listener.ready():
+            raise Refusal(
+                f"{partner.name} could not listen on {partner.address} port {port}: "
+                f"{listener.value.words}",
+                AGAIN,
+            )
+        answer = ask(host, _CONNECT.format(**where))
+        return "" if answer.ok else answer.words
+
+    try:
+        wait_until(
+            missing,
+            timeout_s=15,
+            what=f"{node.name} cannot reach {partner.name} ({partner.address} port {port}), "
+            "although a listener of ours waits there",
+            remedy=let_pass(node, partner, port),
+        )
+    finally:
+        ask(host_of(partner), f"touch {stop}")
+        listener.join(timeout=5)
+
+
+def let_pass(client: Node, server: Node, port: int) -> str:
+    """The remedy for a blocked path, in the words of whoever keeps the firewalls."""
+    return (
+        f"let TCP port {port} pass from {client.name} ({client.address}) to {server.name} "
+        f"({server.address}): look for a rule that drops or rejects it in the firewalls of "
+        f"{server.name}, of {client.name} and in between"
+    )
+
+
+# The loop writes, so that it ends with its connection; sh would otherwise outlive a killed run.
+_LISTEN = r"""
+mkdir -p -m 0700 {dir}; trap '' PIPE; n=0
+openssl s_server -quiet -accept {address}:{port} -cert {tls}/ha.crt -key {tls}/ha.key \
+  -CAfile {tls}/ha-ca.crt -Verify 1 -verify_return_error \
+  >/dev/null 2>{dir}/listener.err </dev/null &
+listener=$!
+while [ $n -lt 120 ] && [ ! -e {stop} ] && kill -0 $listener 2>/dev/null; do
+  echo . 2>/dev/null || break; sleep 0.5; n=$((n + 1))
+done
+if kill $listener 2>/dev/null; then code=0; else code=1; cat {dir}/listener.err >&2; fi
+rm -f {stop} {dir}/listener.err; exit $code
+"""
+_CONNECT = r"""
+LC_ALL=C timeout 5 openssl s_client -connect {address}:{port} -cert {tls}/ha.crt -key {tls}/ha.key \
+  -CAfile {tls}/ha-ca.crt -verify_return_error -brief </dev/null 2>&1 ||
+  {{ code=$?; [ $code = 124 ] && echo "no answer within 5 s: the path is blocked"; exit $code; }}
+"""
+
+
+def prove_request(pair: Pair, client: Node, server: Node) -> None:
+    """A mutual-TLS request from one host to the other's listener must be answered, by Kea.
+
+    :raises Refusal: when it is not, or when the server's log does not show it.
+    """
+    port = pair.settings.ha_port
+    before = _requests_logged(server)
+    wait_until(
+        lambda: _not_holding(host_controls(pair, client, negative=False)),
+        timeout_s=15,
+        what=f"{client.name} gets no answer from {server.name} ({server.address} port {port})",
+        remedy=f"{let_pass(client, server, port)}. If it passes, {layout.LOG} on {server.name} "
+        "has the reason",
+    )
+    wait_until(
+        lambda: (
+            "" if _requests_logged(server) > before else f"{server.name}'s log does not show it"
+        ),
+        timeout_s=10,
+        what=f"the request from {client.name} was answered, but not by Kea on {server.name}",
+        remedy=f"see what listens on {server.address} port {port}",
+    )
+
+
+def _not_holding(made: tuple[controls.Control, ...]) -> str:
+    return "; ".join(str(control) for control in made if not control.holds)
+
+
+def _requests_logged(node: Node) -> int:
+    """How many of our requests the log shows: nothing else of a pair asks for list-commands."""
+    script = f"grep -ac \"Received command 'list-commands'\" {layout.LOG} || true"
+    count = ask(host_of(node), script).stdout.strip()
+    return int(count) if count.isdigit() else 0
+
+
+def host_controls(pair: Pair, node: Node, *, negative: bool = True) -> tuple[controls.Control, ...]:
+    """The controls that a host makes itself, with its own certificate and with wrong ones."""
+    script = controls.build_script(pair, node, negative=negative)
+    answer = ask(host_of(node), script, timeout_s=120)
+    return controls.parse_controls(answer.stdout.splitlines())
+
+
+def operator_controls(pair: Pair, node: Node) -> Iterator[controls.Control]:
+    """The API client's own requests, through the ssh connection of the host.
+
+    :raises Refusal: when the operator's own certificate cannot be read or renewed.
+    """
+    settings = pair.settings
+    if settings.control_channel == "none":
+        return
+    if not pki.Store.exists(PKI_DIR / pair.name):
+        missing = f"pki/{pair.name}/ is not on this machine; docs/runbook.md, Keep pki/"
+        yield controls.undecided(node, settings.ca_port, missing)
+        return
+    store = store_for(pair)
+    try:
+        mine = store.client_certificate()
+    except certificates.PkiError as error:
+        raise Refusal(error.what, error.remedy) from error
+    for port, anchor in ((settings.ca_port, store.api_anchor_pem), (settings.ha_port, None)):
+        context = controls.client_context(str(mine.certificate), str(mine.key), anchor)
+        yield controls.try_command(
+            _through(host_of(node), node.address, port),
+            context,
+            node,
+            port,
+            must_be_answered=anchor is not None,
+        )
+
+
+def _through(via: Host, address: str, port: int) -> Callable[[], controls.Stream]:
+    """How to connect to the host's own address from the host itself (direct-tcpip)."""
+
+    def connect() -> controls.Stream:
+        client = getattr(via.connector, "client", None)
+        if client is None:
+            raise OSError(f"{via.name} is not reached over ssh, so nothing can be forwarded")
+        try:
+            channel: controls.Stream = client.get_transport().open_channel(
+                "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=controls.TIMEOUT_S
+            )
+        except (SSHException, EOFError) as error:
+            raise OSError(
+                f"the ssh server of {via.name} does not forward to {address} port {port}: "
+                f"{error} (nothing listens there, or AllowTcpForwarding in its sshd_config is no)"
+            ) from error
+        return channel
+
+    return connect

@@ -1,0 +1,84 @@
+"""What is wrong with the settings, said so that an operator can act on it.
+
+Every refusal has the same four parts: the setting, what was given, what is allowed, what to do.
+A value whose name says that it is a secret is never repeated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+HIDDEN = "(not shown: it may be a secret)"
+LONGEST_SHOWN = 80
+
+_SECRET = re.compile(r"(pass|password|passphrase|passwd|secret|token|credentials?)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One setting that cannot be rolled out; `where` names the pair or the host, if known."""
+
+    setting: str
+    given: str
+    allowed: str
+    remedy: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.setting} is {self.given}. Allowed: {self.allowed}. {self.remedy}"
+
+
+class SettingsError(Exception):
+    """Raised when settings cannot be rolled out; `problems` holds all of them, not the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        count = len(self.problems)
+        heading = "1 problem" if count == 1 else f"{count} problems"
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{heading} in the settings; nothing was contacted or changed.{lines}")
+
+
+class Refused(ValueError):
+    """Raised when a single value breaks a rule; becomes a Problem where its setting is known."""
+
+    def __init__(self, allowed: str, remedy: str) -> None:
+        super().__init__(f"{allowed}. {remedy}")
+        self.allowed = allowed
+        self.remedy = remedy
+
+
+def is_secret(name: str) -> bool:
+    """Whether a key of this name holds a secret in clear (`password`, not `password-file`)."""
+    return _SECRET.search(name) is not None
+
+
+def masked(value: Any) -> Any:
+    """The same value with every secret in it, at any depth, replaced."""
+    if isinstance(value, dict):
+        return {
+            key: HIDDEN if is_secret(str(key)) else masked(inner) for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [masked(inner) for inner in value]
+    return value
+
+
+def shown(value: Any, name: str = "") -> str:
+    """The value as an operator would write it, short, on one line, without secrets."""
+    if is_secret(name):
+        return HIDDEN
+    text = json.dumps(masked(value), ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`Did you mean X? `, or nothing when no known name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {close[0]}? " if close else ""

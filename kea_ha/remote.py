@@ -1,0 +1,182 @@
+"""How our operations speak to a host, fail, and wait: the policy in one place.
+
+A command's answer comes back as an ``Answer``, also when the connection broke: an exception that
+leaves an operation would end the run for every pair. A step that cannot go on raises ``Refusal``
+with the reason and the remedy; ``checked_operation`` turns that into a failed host and keeps the
+words for the last block on the screen. ``wait_until`` waits for a condition, shows that it does,
+and gives up with the reason that the condition itself gave.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec
+
+from paramiko import SSHException
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.arguments_typed import PyinfraOperation
+from pyinfra.api.command import PyinfraCommand
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
+
+from kea_ha.run import RUN, Failure
+
+P = ParamSpec("P")
+Commands = Generator[PyinfraCommand | str, None, None]
+
+#: The remedy of most failures in the middle of a rollout.
+AGAIN = "mend what it says, then run the same command again: it continues from here"
+
+#: How often a condition is looked at while waiting, and how often a line says so. Seconds.
+POLL_S = 0.5
+PROGRESS_S = 2.0
+
+
+class Refusal(Exception):
+    """Raised when a step cannot go on: ``why`` it cannot, and the ``remedy`` for the operator."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.remedy = remedy
+
+
+class PartnerFailed(Exception):
+    """Raised at a barrier when the pair's other host has failed: nothing more happens here."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command on a host gave back; ``ok`` is False also when the connection broke."""
+
+    ok: bool
+    stdout: str
+    stderr: str
+
+    @property
+    def words(self) -> str:
+        """The last few lines that it printed, for an operator."""
+        lines = [line for line in (self.stderr or self.stdout).splitlines() if line.strip()]
+        return "\n".join(lines[-8:]) or "it printed nothing"
+
+
+def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = 60) -> Answer:
+    """Run ``script`` under sh on a host, as the inventory says to (``_sudo`` and the like).
+
+    ``stdin`` never shows in a log or in an argument list, so secrets may go there.
+    """
+    given, _ = pop_global_arguments(state, on, {})
+    arguments: dict[str, Any] = {k: v for k, v in given.items() if k in CONNECTOR_ARGUMENT_KEYS}
+    arguments["_timeout"] = timeout_s
+    if stdin is not None:
+        arguments["_stdin"] = stdin
+    try:
+        if not on.connected:
+            on.connect(raise_exceptions=True)
+        ok, output = on.run_shell_command(
+            StringCommand(script),
+            print_output=state.print_output,
+            print_input=state.print_input,
+            **arguments,
+        )
+    except (TimeoutError, OSError, EOFError, SSHException) as error:
+        reason = str(error) or type(error).__name__
+        return Answer(False, "", f"no answer from {on.name}: {reason}")
+    except Exception as error:
+        # pyinfra's ConnectError, raised when a host outside --limit cannot be reached.
+        return Answer(False, "", f"{on.name} cannot be reached: {error}")
+    return Answer(ok, output.stdout, output.stderr)
+
+
+def need(on: Host, script: str, *, what: str, remedy: str, stdin: str | None = None) -> str:
+    """Like ``ask``, for a command that must succeed; gives what it printed.
+
+    :raises Refusal: when it fails, with its own words.
+    """
+    answer = ask(on, script, stdin=stdin)
+    if not answer.ok:
+        raise Refusal(f"{what}: {answer.words}", remedy)
+    return answer.stdout
+
+
+def say(text: str, on: Host | None = None) -> None:
+    """A line of progress for the operator, in front of which pyinfra puts the host's name."""
+    # Styled as pyinfra's own, and on the same stream, so that it stands in order.
+    (on or host).log(text)
+
+
+def wait_until(condition: Callable[[], str], *, timeout_s: float, what: str, remedy: str) -> None:
+    """Wait until ``condition`` returns an empty string; until then it returns what is missing.
+
+    :raises Refusal: after ``timeout_s`` seconds, with what was missing last.
+    """
+    start = said = time.monotonic()
+    while missing := condition():
+        now = time.monotonic()
+        if now - start > timeout_s:
+            raise Refusal(f"{what}: not after {timeout_s:.0f} s: {missing}", remedy)
+        if now - said >= PROGRESS_S:
+            said = now
+            say(f"    waiting ({now - start:.0f} of at most {timeout_s:.0f} s): {missing}")
+        time.sleep(POLL_S)  # cooperative: other hosts go on
+
+
+def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
+    """``@operation`` for ours: a ``Refusal`` fails the host with words instead of a traceback.
+
+    While changes are only being listed (``--dry``, or before the prompt) the refusal is shown and
+    fails the host too, so that the exit status tells.
+    """
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
+        try:
+            yield from function(*args, **kwargs)
+        except PartnerFailed:
+            RUN.stopped.add(host.name)
+            yield FunctionCommand(_give_up, (), {})
+        except Refusal as refusal:
+            yield from _fail(refusal)
+        except PyinfraError:
+            raise
+        except Exception as error:
+            # Anything else would end the run for every pair, with a traceback for an answer.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            yield from _fail(
+                Refusal(
+                    f"a defect of this project: {type(error).__name__}: {error} "
+                    f"({where.filename} line {where.lineno})",
+                    "please report it, with this line. The hosts are left as they are; running "
+                    "the same command again is safe",
+                )
+            )
+
+    return operation()(guarded)
+
+
+def _fail(refusal: Refusal) -> Commands:
+    _remember(refusal)
+    if state.is_executing:
+        yield FunctionCommand(_give_up, (), {})
+    else:
+        state.fail_hosts({state.inventory.get_host(host.name)})
+
+
+def _remember(refusal: Refusal) -> None:
+    names = state.get_op_meta(host.current_op_hash or "").names
+    failure = Failure(host.name, ", ".join(names), refusal.why, refusal.remedy)
+    if failure not in RUN.failures:
+        RUN.failures.append(failure)
+    for line in refusal.why.splitlines():
+        host.log_styled(line, fg="red")
+
+
+def _give_up(state: Any, host: Any) -> bool:
+    # A function command that returns False fails the host; raising would print a traceback.
+    return False

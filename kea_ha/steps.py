@@ -1,0 +1,131 @@
+"""The runbook's steps: which operations each is made of, and in which order.
+
+``deploy.py`` calls these in the documented order. Each is a pyinfra deploy, so that its operations
+carry the step's name on the screen, and each concerns one host or the pair. What an operation does
+stands in ``operations`` and ``marks`` (they put things in order) and in ``checks`` (they look).
+
+pyinfra runs an operation on all hosts at once and goes on with the others when one fails, so the
+steps of one host are followed by ``checks.hold_together``: an operation on both, at which the other
+host stops when its partner has failed. It looks at its own pair alone: other pairs go on.
+"""
+
+from __future__ import annotations
+
+from pyinfra import host
+from pyinfra.api import deploy
+
+from kea_ha import checks, marks, operations
+from kea_ha.run import RUN
+from kea_ha.settings import Node, Pair
+
+hold_together = checks.hold_together
+
+
+def this_node(pair: Pair) -> Node:
+    """The node of the host that this code is being prepared for."""
+    return pair.node(host.name)
+
+
+@deploy("0 Pre-flight")
+def take_lock(pair: Pair, node: Node) -> None:
+    """Keep a second operator out, one host after the other in the same order for everyone."""
+    marks.lock(name=f"Hold {node.name} for this run", node=node)
+
+
+@deploy("0 Pre-flight")
+def look(pair: Pair) -> None:
+    """See what there is, on each host of the pair, and change nothing."""
+    checks.look(name="Look at the host and at what it can reach", pair=pair, node=this_node(pair))
+
+
+@deploy("0 Pre-flight")
+def decide(pair: Pair, *, adopt: bool) -> None:
+    """Refuse, with every reason at once, or go on."""
+    checks.decide(name="Judge both hosts together", pair=pair, adopt=adopt)
+
+
+@deploy("0 Identities")
+def identify(pair: Pair, *, adopt: bool) -> None:
+    """Give both hosts what they need to know each other; nothing of Kea is there yet."""
+    node = this_node(pair)
+    marks.mark_unfinished(name="Mark the rollout as under way", pair=pair, node=node, adopt=adopt)
+    operations.prerequisites(name="Install openssl, curl and the DHCP probe", node=node)
+    operations.identity(
+        name="Give the host its certificate for its partner", pair=pair, node=node, which="ha"
+    )
+    operations.identity(
+        name="Give the host its certificate for API clients", pair=pair, node=node, which="api"
+    )
+
+
+@deploy("1 Install")
+def install(pair: Pair, node: Node) -> None:
+    """Kea, and the Control Agent if wanted, on one host; nothing starts yet."""
+    on = f"on {node.name}"
+    operations.adopt(name=f"Keep what was {on} before", node=node)
+    operations.packages(name=f"Install Kea {on}, not started", pair=pair, node=node)
+    operations.ownership(name=f"Close Kea's directories {on}", pair=pair, node=node)
+
+
+@deploy("2 Configure")
+def configure(pair: Pair, node: Node) -> None:
+    """Documents as checked candidates, then the daemons on them."""
+    on = f"on {node.name}"
+    put, run = operations.document, operations.service
+    put(name=f"Write the drop-ins {on}", pair=pair, node=node, which="drop_ins")
+    put(name=f"Check and write kea-dhcp4.conf {on}", pair=pair, node=node, which="dhcp4")
+    put(name=f"Check and write kea-ctrl-agent.conf {on}", pair=pair, node=node, which="agent")
+    operations.agent_password(name=f"Make the agent's password file {on}", pair=pair, node=node)
+    put(name=f"Check and write the firewall table {on}", pair=pair, node=node, which="firewall")
+    operations.firewall(name=f"Load the firewall table {on}", pair=pair, node=node)
+    put(name=f"Write the expiry timer {on}", pair=pair, node=node, which="support")
+    operations.expiry_timer(name=f"Start the expiry timer {on}", node=node)
+    run(name=f"Run kea-dhcp4 {on}", pair=pair, node=node, which="dhcp4")
+    checks.answers(name=f"Wait until kea-dhcp4 {on} answers", pair=pair, node=node)
+    run(name=f"Run the Control Agent {on}", pair=pair, node=node, which="agent")
+
+
+@deploy("3 Verify the link")
+def verify_link(pair: Pair, node: Node) -> None:
+    """From ``node`` to its partner: Kea's log, its HA status, and a request of our own."""
+    partner = pair.partner_of(node)
+    checks.link(name=f"From {node.name} to {partner.name}", pair=pair, node=node)
+
+
+@deploy("4 Verify the opposite direction")
+def verify_opposite(pair: Pair, node: Node) -> None:
+    """From the partner to ``node``'s address and port."""
+    partner = pair.partner_of(node)
+    checks.opposite(name=f"From {partner.name} to {node.name}", pair=pair, node=node)
+
+
+@deploy("6 Accept the pair")
+def accept(pair: Pair) -> None:
+    """Both directions in their strict form, both hosts at once, then the verdict."""
+    node = this_node(pair)
+    left_out = [other.name for other in pair.nodes if not RUN.in_scope(other.name)]
+    if left_out:
+        RUN.verdicts[pair.name] = (
+            f"{node.name} is set up; the pair was not accepted, since --limit leaves "
+            f"{left_out[0]} out. Run without --limit for the verdict."
+        )
+        return
+    checks.both_joined(name="Wait until both are in hot-standby", pair=pair, node=node)
+    read(pair)
+    hold_together(name=f"{pair.name}: on to the verdict", pair=pair, after="reading both hosts")
+    verify(pair)
+    marks.mark_accepted(name="Mark the pair as accepted", node=node)
+
+
+def read(pair: Pair) -> None:
+    """Read each host, and try its ports with right and wrong identities; change nothing."""
+    checks.gather(
+        name="Read the host, try its ports with right and wrong certificates",
+        pair=pair,
+        node=this_node(pair),
+    )
+
+
+def verify(pair: Pair) -> None:
+    """Print the verdict, or fail with every finding."""
+    checks.judge(name="Judge the pair", pair=pair, node=this_node(pair))

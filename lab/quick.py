@@ -1,0 +1,266 @@
+"""The lab as a whole: up, down, and what is true of it now.
+
+One lab runs on a machine at a time. A lock keeps commands that change it apart; a record says
+which project brought it up. What there is to clean is found in the system's own state, so it
+does not matter where an earlier command was killed.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import access, cgroups, keeper, machine, network, places, trees
+from lab.errors import LabError
+from lab.lock import changing
+from lab.pair import Node, read_pair
+
+TOOLS = ("systemd-nspawn", "mmdebstrap", "ip", "ssh", "nc", "ethtool", "apt-ftparchive", "setpriv")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Which lab is on this machine: its kind and project, and whether its `up` has finished."""
+
+    kind: str
+    project: str
+    debian: str
+    trees: dict[str, str]
+    ready: bool
+    boot: str
+
+    @staticmethod
+    def read() -> "Record | None":
+        """The record on this machine; None when there is none, or only one from before a reboot."""
+        try:
+            record = Record(**json.loads((places.RUN / "lab.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return record if record.boot == _boot_id() else None
+
+    def write(self) -> None:
+        """Put this record in place of any other, in one step."""
+        new = places.RUN / "lab.json.new"
+        new.write_text(json.dumps(asdict(self)))
+        new.rename(places.RUN / "lab.json")
+
+
+class Lab:
+    """The quick lab of the project at `project` (a directory; this one by default)."""
+
+    def __init__(self, project: Path = places.PROJECT) -> None:
+        self.project = project
+        self.pair = read_pair()
+        self.access = access.Access(project / ".lab")
+
+    def up(self, debian: str = "13", report: Callable[[str], None] = print) -> None:
+        """Bring up fresh machines, with hosts on Debian `debian`; replaces those of a running lab.
+
+        Returns when every machine has booted and lets us in by ssh. Raises LabError when another
+        project's lab is up, a tool is missing, or a machine does not come up.
+        """
+        recipes = trees.recipes(debian)
+        _require_tools()
+        with changing("up"), _usual_umask():
+            self._refuse_another()
+            _sweep(self.access)
+            record = Record(
+                kind="quick",
+                project=str(self.project),
+                debian=debian,
+                trees={kind: str(recipe.path) for kind, recipe in recipes.items()},
+                ready=False,
+                boot=_boot_id(),
+            )
+            record.write()
+            trees.ensure(list(recipes.values()), report)
+            started = time.monotonic()
+            names = ", ".join(node.name for node in self.pair.nodes)
+            report(f"booting {names} (hosts: Debian {debian})")
+            key = self.access.make_key()
+            host_keys = {
+                node: machine.make_disk(node, recipes[node.kind].path, key)
+                for node in self.pair.nodes
+            }
+            network.build_lan(self.pair)
+            for node in self.pair.nodes:
+                keeper.power_on(node, recipes[node.kind].path)
+            for node in self.pair.nodes:
+                failed = machine.wait_until_booted(node)
+                if failed:
+                    report(f"{node.name}: these units failed at boot: {', '.join(failed)}")
+            self.access.write(host_keys)
+            for node in self.pair.nodes:
+                self.access.wait_for_ssh(node)
+            Record(**(asdict(record) | {"ready": True})).write()
+            report(f"up in {time.monotonic() - started:.1f} s")
+
+    def down(self) -> None:
+        """Remove the machines and everything else of the lab; nothing to do is fine.
+
+        Raises LabError when the lab belongs to another project.
+        """
+        with changing("down"):
+            self._refuse_another()
+            _sweep(self.access)
+
+    def kill(self, name: str) -> None:
+        """Cut the power of a machine: no goodbye to anyone. What it wrote stays on its disk."""
+        node = self.node(name)
+        with changing(f"kill {name}"):
+            self._require_up()
+            keeper.power_off(node)
+
+    def start(self, name: str) -> None:
+        """Power a machine on, and wait until it has booted; fine if it is on."""
+        node = self.node(name)
+        with changing(f"start {name}"):
+            record = self._require_up()
+            if machine.init_pid(node) is None:
+                keeper.power_off(node)
+                keeper.power_on(node, Path(record.trees[node.kind]))
+            machine.wait_until_booted(node)
+            self.access.wait_for_ssh(node)
+
+    def exec(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        input: bytes | str | None = None,
+        check: bool = True,
+        timeout: float | None = 120,
+        text: bool = True,
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run `argv` as root on the machine `name` and wait for it.
+
+        Output is captured, as str unless `text` is false. With `check`, a status other than 0
+        raises LabError, which holds the command's output. `timeout` is in seconds.
+        """
+        command = machine.command(self.node(name), argv)
+        if text and isinstance(input, bytes):
+            raise TypeError("input is bytes: give text=False")
+        done = subprocess.run(
+            command,
+            input=input if input is not None else ("" if text else b""),
+            capture_output=True,
+            text=text,
+            timeout=timeout,
+            env=machine.ENVIRONMENT,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise LabError(
+                f"on {name}, {list(argv)} ended with status {done.returncode}:\n"
+                f"{done.stdout!s}\n{done.stderr!s}"
+            )
+        return done
+
+    def popen(self, name: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+        """Start `argv` as root on the machine `name`; terminating what this returns ends it there.
+
+        `options` are those of subprocess.Popen.
+        """
+        options.setdefault("stdin", subprocess.DEVNULL)
+        options.setdefault("env", machine.ENVIRONMENT)
+        return subprocess.Popen(machine.command(self.node(name), argv), **options)
+
+    def is_up(self) -> bool:
+        """Whether this project's lab is up. Single machines may be off all the same."""
+        record = Record.read()
+        return (
+            record is not None
+            and record.ready
+            and record.kind == "quick"
+            and record.project == str(self.project)
+            and network.LAN in network.namespaces()
+        )
+
+    def is_on(self, name: str) -> bool:
+        """Whether the machine `name` has power."""
+        return machine.init_pid(self.node(name)) is not None
+
+    def describe(self) -> list[str]:
+        """What there is, in words, a line each."""
+        record = Record.read()
+        if record is None:
+            return ["down"]
+        if record.project != str(self.project):
+            return [f"down; the {record.kind} lab of {record.project} is on this machine"]
+        if not self.is_up():
+            return ["down (an `up` did not finish)"]
+        return [f"up, hosts on Debian {record.debian}, of {record.project}"] + [
+            f"{node.name:8} {node.address!s:15} {'on' if self.is_on(node.name) else 'off'}"
+            for node in self.pair.nodes
+        ]
+
+    def node(self, name: str) -> Node:
+        """The machine called `name`; raises LabError that lists the names."""
+        try:
+            return self.pair.node(name)
+        except KeyError as error:
+            raise LabError(error.args[0]) from None
+
+    def _require_up(self) -> Record:
+        record = Record.read()
+        if record is None or not self.is_up():
+            raise LabError(f"the lab is {'; '.join(self.describe())}: `lab up` brings it up")
+        return record
+
+    def _refuse_another(self) -> None:
+        """Raise LabError when another project, or another kind of lab, is on this machine."""
+        record = Record.read()
+        if record is None or not Path(record.project).is_dir():
+            return
+        alive = record.kind != "quick" or cgroups.processes() or network.namespaces()
+        if alive and (record.kind, record.project) != ("quick", str(self.project)):
+            raise LabError(
+                f"the {record.kind} lab of {record.project} is on this machine, and only one can "
+                "be: bring that one down from there first"
+            )
+
+
+def _sweep(own_access: access.Access) -> None:
+    """Remove all of a quick lab that this machine has, however much or little that is."""
+    own_access.remove()
+    cgroups.destroy()
+    for name in network.namespaces():
+        for pid in network.occupants(name):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        network.remove(name)
+    for line in Path("/proc/self/mounts").read_text().splitlines()[::-1]:
+        target = line.split()[1]
+        if Path(target).is_relative_to(places.DISKS):
+            subprocess.run(["umount", "--lazy", target], check=True)
+    shutil.rmtree(places.DISKS, ignore_errors=True)
+    (places.RUN / "lab.json").unlink(missing_ok=True)
+
+
+def _require_tools() -> None:
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root, to make namespaces and mounts: run it as root")
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise LabError(f"missing here: {', '.join(missing)}; `make setup` installs what is needed")
+
+
+@contextmanager
+def _usual_umask() -> Iterator[None]:
+    """What is made within is readable by all, as on a Debian, whatever the caller's umask."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
