@@ -10,6 +10,7 @@ between any two commands. Content goes in on standard input, never in an argumen
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -264,8 +265,9 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     if which == "api" and pair.settings.control_channel == "none":
         host.noop("nothing listens for API clients")
         return
-    if node.own_certificates and which == "ha":
-        yield from _own_identity(node, node.own_certificates)
+    own = node.own_certificates if which == "ha" else getattr(node.own_certificates, "api", None)
+    if own is not None:
+        yield from _own_identity(node, own, which)
         return
     if not state.is_executing and not pki.Store.exists(PKI_DIR / pair.name):
         yield StringCommand("true")  # listing changes must not make a CA
@@ -339,25 +341,27 @@ def pki_findings(
     )
 
 
-def _own_identity(node: Node, own: CertificateFiles) -> Commands:
-    """Copy, on the host, an identity that the operator keeps there himself."""
+def _own_identity(node: Node, own: CertificateFiles, which: str) -> Commands:
+    """Copy, on the host, an identity that the operator keeps there, to where Kea may read it."""
+    base = f"{layout.TLS_DIR}/{which}"
     copies = [
-        (own.key, layout.HA_KEY),
-        (own.certificate, layout.HA_CERTIFICATE),
-        (own.anchor, layout.HA_ANCHOR),
+        (own.key, f"{base}.key"),
+        (own.certificate, f"{base}.crt"),
+        (own.anchor, f"{base}-ca.crt"),
     ]
-    same = " && ".join(f"cmp -s {QuoteString(a).obj} {b}" for a, b in copies)
+    same = " && ".join(f"cmp -s {shlex.quote(source)} {target}" for source, target in copies)
     if ask(host, same).ok:
         host.noop("the host's own certificates are in use")
         return
-    yield StringCommand("umask 077; mkdir -p", layout.TLS_DIR)
+    owner, mode = _identity_owner(look_at(node))
+    yield StringCommand("mkdir -p -m 0750", layout.TLS_DIR)
     for source, target in copies:
-        new = f"{target}.new"
         yield StringCommand(
-            "umask 077; cat", QuoteString(source), ">", new,
-            "&& { ! getent group _kea >/dev/null || { chown root:_kea", new, "&& chmod 640", new,
-            "; }; } && mv -f", new, target,
+            "umask 077; cat", QuoteString(source), f">{target}.new",
+            f"&& chown {owner} {target}.new && chmod {mode} {target}.new",
         )  # fmt: skip
+    for _, target in copies:
+        yield rename(target)
     changed(node)
 
 

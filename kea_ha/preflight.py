@@ -84,7 +84,7 @@ def problems(
 
 def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:
     """What is no obstacle, but what the operator should know."""
-    found: list[str] = []
+    found = list(settings.pair_warnings(pair))
     for node in pair.nodes:
         if node.name not in seen:
             continue
