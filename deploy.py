@@ -18,11 +18,11 @@ if pair:
     for node in host.loop(pair.nodes):
         if host.name == node.name:
             steps.take_lock(pair, node)
-        steps.hold_together(name=f"{pair.name}: on to pre-flight", pair=pair, after="0 Pre-flight")
+        steps.hold_together(name=f"The {node.role} is held", pair=pair, after="0 Pre-flight")
     steps.look(pair)
     steps.decide(pair, adopt=adopt)
     steps.identify(pair, adopt=adopt)
-    steps.hold_together(name=f"{pair.name}: on to the hosts", pair=pair, after="0 Identities")
+    steps.hold_together(name="Both hosts go on", pair=pair, after="0 Identities")
 
     for node in host.loop(pair.nodes):
         # 5. Repeat 1 to 4 on host-2: the loop's second round.
@@ -31,7 +31,7 @@ if pair:
             steps.configure(pair, node)  # 2
             steps.verify_link(pair, node)  # 3
             steps.verify_opposite(pair, node)  # 4
-        steps.hold_together(name=f"{pair.name}: {node.name} is done", pair=pair, after=node.name)
+        steps.hold_together(name=f"The {node.role} is done", pair=pair, after=node.name)
 
     # 6. Both directions in their strict form, and the verdict in words.
     steps.accept(pair)

@@ -43,7 +43,7 @@ def _unit_of(pair: Pair) -> str:
 def look(*, pair: Pair, node: Node) -> Commands:
     """See what there is on a host and what it can reach."""
     survey = look_at(node, anew=True)
-    if state.is_executing and plan.installed(pair, survey) is None:
+    if plan.installed(pair, survey) is None:
         say("    refreshing the package index")
         # A failure shows as a missing or an old candidate, and is refused with that.
         ask(host, "apt-get -q update -o DPkg::Lock::Timeout=60", timeout_s=300)
@@ -52,7 +52,7 @@ def look(*, pair: Pair, node: Node) -> Commands:
         survey,
         RUN.skews[node.name],
         paths=tuple(probes.paths(pair, node)),
-        dhcp=probes.dhcp_servers(pair, node) if state.is_executing else None,
+        dhcp=probes.dhcp_servers(pair, node),
     )
     yield from _nothing("seen")
 
@@ -67,12 +67,15 @@ def decide(*, pair: Pair, adopt: bool) -> Commands:
             for node in pair.nodes
             if RUN.in_scope(node.name) and node.name not in RUN.seen
         ]
-    for text in preflight.warnings(pair, RUN.seen):
-        RUN.warn(pair, text)
+    if all(node.name in RUN.seen for node in pair.nodes if RUN.in_scope(node.name)):
+        for text in preflight.warnings(pair, RUN.seen):
+            RUN.warn(pair, text)
     if found:
+        _only_once(pair)
         raise Refusal(
             f"{_count(found, 'problem')}; nothing was changed.\n{_numbered(found)}",
             "mend what is listed, then run the same command again",
+            _hosts_of(pair),
         )
     yield from _nothing("nothing stands against it")
 
@@ -85,7 +88,7 @@ def _anchors(pair: Pair) -> Anchors:
 @checked_operation
 def hold_together(*, pair: Pair, after: str) -> Commands:
     """Go on only if both hosts can: pyinfra alone would go on with the one that did not fail."""
-    for node in pair.nodes:
+    for node in pair.nodes if state.is_executing else ():
         if RUN.in_scope(node.name) and node.name != host.name and RUN.has_failed(node.name):
             say(f"    stopped here: {node.name} failed in: {after}")
             raise PartnerFailed
@@ -232,22 +235,30 @@ def judge(*, pair: Pair, node: Node) -> Commands:
     for text in acceptance.notes(pair, EVIDENCE):
         RUN.warn(pair, text)
     if found:
-        if node.name != _speaker(pair).name:
-            raise PartnerFailed
+        _only_once(pair)
         raise Refusal(
             f"the pair is not accepted:\n{_numbered(found)}",
             "docs/runbook.md, When the pair is not accepted, goes through these; "
             "`pyinfra -y inventory.py runbook/verify.py` asks again and changes nothing",
+            _hosts_of(pair),
         )
     RUN.verdicts[pair.name] = f"accepted. {acceptance.verdict(pair, EVIDENCE)}"
     yield from _nothing("accepted")
 
 
-def _speaker(pair: Pair) -> Node:
-    """The host in whose name the pair's findings are printed, once."""
-    return next(
-        node for node in pair.nodes if RUN.in_scope(node.name) and not RUN.has_failed(node.name)
-    )
+def _only_once(pair: Pair) -> None:
+    """Let the first host alone say what concerns the pair; the other one stops without a word.
+
+    :raises PartnerFailed: on the other one.
+    """
+    active = [host.name for host in state.active_hosts]
+    speaker = next(node.name for node in pair.nodes if node.name in active)
+    if state.is_executing and host.name != speaker:
+        raise PartnerFailed
+
+
+def _hosts_of(pair: Pair) -> tuple[str, ...]:
+    return tuple(node.name for node in pair.nodes if RUN.in_scope(node.name))
 
 
 def _nothing(reason: str) -> Commands:

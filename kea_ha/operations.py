@@ -156,6 +156,7 @@ _OWNERSHIP = f"""set -e
 dpkg-statoverride --quiet --force-all --update --add root _kea 0750 {layout.CONF_DIR} 2>/dev/null
 chown root:_kea {layout.CONF_DIR} {layout.TLS_DIR}; chmod 0750 {layout.CONF_DIR} {layout.TLS_DIR}
 find {layout.CONF_DIR} -type f -exec chown root:_kea {{}} + -exec chmod 0640 {{}} +
+find {layout.CONF_DIR} -type d -exec chmod o-rwx {{}} +
 for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do
   install -d -o _kea -g _kea -m 0750 "$dir"; find "$dir" -type f -perm /007 -exec chmod o-rwx {{}} +
 done"""
@@ -163,7 +164,7 @@ _OWNERSHIP_CHECK = f"""
 [ "$(stat -c '%a %U:%G' {layout.CONF_DIR} {layout.TLS_DIR} | sort -u)" = '750 root:_kea' ] &&
 [ "$(stat -c '%a %U:%G' {layout.LEASE_DIR} {layout.LOG_DIR} | sort -u)" = '750 _kea:_kea' ] &&
 [ -z "$(find {layout.CONF_DIR} -type f ! \\( -perm 640 -user root -group _kea \\))" ] &&
-[ -z "$(find {layout.LEASE_DIR} {layout.LOG_DIR} -perm /007)" ]"""
+[ -z "$(find {layout.CONF_DIR} {layout.LEASE_DIR} {layout.LOG_DIR} -perm /007)" ]"""
 
 
 @checked_operation
@@ -203,6 +204,10 @@ def document(*, pair: Pair, node: Node, which: str) -> Commands:
     if not differing:
         host.noop("as planned")
         return
+    if state.config.DIFF:
+        for one in differing:
+            for line in plan.file_changes(one, seen):
+                say(f"    {line}")
     for one in differing:
         yield write(one.path, one.content, mode=one.mode, owner=one.owner)
         if one.check and state.is_executing:
@@ -385,7 +390,7 @@ def service(*, pair: Pair, node: Node, which: str) -> Commands:
     if (
         found.active == "active"
         and found.enabled == "enabled"
-        and not plan.stale_inputs(seen, unit)
+        and not plan.stale_inputs(wished, seen, unit)
     ):
         host.noop(f"{unit} runs on what is on disk")
         return
@@ -417,7 +422,7 @@ def firewall(*, pair: Pair, node: Node) -> Commands:
         found.is_active
         and found.enabled == "enabled"
         and seen.firewall
-        and not plan.stale_inputs(seen, unit)
+        and not plan.stale_inputs(wished, seen, unit)
     ):
         host.noop("our table is loaded")
         return

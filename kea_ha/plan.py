@@ -41,15 +41,16 @@ class Wanted:
     mode: str = "644"
     check: str = ""
 
-    def has_content_of(self, live: RemoteFile) -> bool:
-        """Whether the host has exactly this content, to the last byte."""
-        return live.sha256 == sha256(self.content.encode()).hexdigest()
+    @property
+    def sha256(self) -> str:
+        """The digest of the content, to the last byte."""
+        return sha256(self.content.encode()).hexdigest()
 
     def is_as(self, live: RemoteFile | None) -> bool:
         """Whether the host has it as wanted: content, owner and mode."""
         return (
             live is not None
-            and self.has_content_of(live)
+            and live.sha256 == self.sha256
             and (live.mode, live.owner) == (self.mode, self.owner)
         )
 
@@ -186,7 +187,7 @@ def pending(plan: Plan, survey: Survey) -> tuple[str, ...]:
     """What would change on this host, one line each; empty when the host is as planned."""
     found = [f"install {package}" for package in plan.packages if package not in survey.packages]
     for wanted in plan.files:
-        found += _file_changes(wanted, survey)
+        found += file_changes(wanted, survey)
     if not plan.has_agent and survey.unit(plan.packaging.agent_unit).is_active:
         found.append(f"stop and disable {plan.packaging.agent_unit}")
     if not plan.firewall and survey.firewall:
@@ -194,13 +195,14 @@ def pending(plan: Plan, survey: Survey) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _file_changes(wanted: Wanted, survey: Survey) -> list[str]:
+def file_changes(wanted: Wanted, survey: Survey) -> list[str]:
+    """What would change of one file, in words; secrets in documents are masked."""
     live = survey.files.get(wanted.path)
     if live is None:
         return [f"write {wanted.path}"]
     if wanted.is_as(live):
         return []
-    if wanted.has_content_of(live):
+    if live.sha256 == wanted.sha256:
         return [f"give {wanted.path} back to {wanted.owner}, mode {wanted.mode}"]
     if not wanted.path.endswith(".conf") or ".d/" in wanted.path:
         return [f"rewrite {wanted.path}"]
@@ -212,16 +214,17 @@ def _file_changes(wanted: Wanted, survey: Survey) -> list[str]:
     return [f"{wanted.path}: {one}" for one in changed] or [f"{wanted.path}: comments only"]
 
 
-def stale_inputs(seen: Survey, unit: str) -> tuple[str, ...]:
-    """Files that are no longer what the running service was started from, as its unit noted."""
-    noted = seen.started_from.get(unit)
+def stale_inputs(plan: Plan, survey: Survey, unit: str) -> tuple[str, ...]:
+    """Files that are, or are to be, other than those the running service was started from.
+
+    The unit's drop-in notes at each start what it was made from, also when systemd restarts it.
+    """
+    noted = survey.started_from.get(unit)
     if noted is None:
         return ("nothing is known of how it was started",)
     started = {
         path: digest for digest, _, path in (line.partition("  ") for line in noted.splitlines())
     }
-    return tuple(
-        path
-        for path, digest in started.items()
-        if path in seen.files and seen.files[path].sha256 not in ("-", digest)
-    )
+    now = {path: file.sha256 for path, file in survey.files.items() if file.sha256 != "-"}
+    now |= {wanted.path: wanted.sha256 for wanted in plan.files}
+    return tuple(path for path, digest in started.items() if now.get(path, digest) != digest)

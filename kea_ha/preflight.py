@@ -85,15 +85,18 @@ def problems(
 def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:
     """What is no obstacle, but what the operator should know."""
     found = list(settings.pair_warnings(pair))
+    few = {n.name: seen[n.name].survey.cpus for n in pair.nodes if n.name in seen}
+    few = {name: cpus for name, cpus in few.items() if cpus < CPUS}
+    if few:
+        listed = " and ".join(f"{cpus} on {name}" for name, cpus in few.items())
+        found.append(
+            f"CPUs: {listed}; the documented thread counts assume {CPUS} (thread_pool_size, "
+            "ha_listener_threads, ha_client_threads)"
+        )
     for node in pair.nodes:
         if node.name not in seen:
             continue
         survey = seen[node.name].survey
-        if survey.cpus < CPUS:
-            found.append(
-                f"{node.name} has {survey.cpus} CPUs; the documented thread counts assume {CPUS} "
-                "(thread_pool_size, ha_listener_threads, ha_client_threads)"
-            )
         version = plan.version_of(pair, survey)
         if version is not None:
             found += settings.version_warnings(pair, version)
@@ -377,11 +380,10 @@ def _live_problems(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
         if changes:
             listed = "\n      ".join(changes)
             yield Problem(
-                "a live pair",
-                f"these changes, each of which would interrupt clients:\n      {listed}",
-                "a live pair is only changed host by host under maintenance, which this version "
-                "cannot do yet",
-                "put the settings back (a forgotten --data counts, too), or plan an outage: see "
+                "the live server",
+                f"to be changed, which would interrupt its clients:\n      {listed}\n  ",
+                "no change (changing a live pair host by host, under maintenance, is to come)",
+                "put the settings back (a forgotten --data counts, too), or plan an outage: "
                 "docs/runbook.md, Change a live pair",
                 where=node.name,
             )

@@ -31,7 +31,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return f"{place}{self.setting} is {self.given}. Allowed: {self.allowed}. {self.remedy}"
+        remedy = f"{self.remedy[:1].upper()}{self.remedy[1:].rstrip('.')}."
+        return f"{place}{self.setting} is {self.given}. Allowed: {self.allowed}. {remedy}"
 
 
 class SettingsError(Exception):

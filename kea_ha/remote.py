@@ -39,12 +39,16 @@ PROGRESS_S = 2.0
 
 
 class Refusal(Exception):
-    """Raised when a step cannot go on: ``why`` it cannot, and the ``remedy`` for the operator."""
+    """Raised when a step cannot go on: ``why`` it cannot, and the ``remedy`` for the operator.
 
-    def __init__(self, why: str, remedy: str) -> None:
+    ``hosts`` names those that it concerns, when they are others than the one that found out.
+    """
+
+    def __init__(self, why: str, remedy: str, hosts: tuple[str, ...] = ()) -> None:
         super().__init__(why)
         self.why = why
         self.remedy = remedy
+        self.hosts = hosts
 
 
 class PartnerFailed(Exception):
@@ -140,7 +144,7 @@ def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
             yield from function(*args, **kwargs)
         except PartnerFailed:
             RUN.stopped.add(host.name)
-            yield FunctionCommand(_give_up, (), {})
+            yield from _give_up_host()
         except Refusal as refusal:
             yield from _fail(refusal)
         except PyinfraError:
@@ -162,17 +166,26 @@ def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
 
 def _fail(refusal: Refusal) -> Commands:
     _remember(refusal)
+    yield from _give_up_host()
+
+
+def _give_up_host() -> Commands:
     if state.is_executing:
         yield FunctionCommand(_give_up, (), {})
     else:
-        state.fail_hosts({state.inventory.get_host(host.name)})
+        # What state.fail_hosts does, without its question to a terminal that may not be there.
+        failed = state.inventory.get_host(host.name)
+        state.failed_hosts.add(failed)
+        state.active_hosts.discard(failed)
 
 
 def _remember(refusal: Refusal) -> None:
     names = state.get_op_meta(host.current_op_hash or "").names
-    failure = Failure(host.name, ", ".join(names), refusal.why, refusal.remedy)
-    if failure not in RUN.failures:
-        RUN.failures.append(failure)
+    failure = Failure(refusal.hosts or (host.name,), ", ".join(names), refusal.why, refusal.remedy)
+    # While changes are listed each host judges by what is known so far; the last word is fullest.
+    RUN.failures = [
+        one for one in RUN.failures if (one.hosts, one.step) != (failure.hosts, failure.step)
+    ] + [failure]
     for line in refusal.why.splitlines():
         host.log_styled(line, fg="red")
 

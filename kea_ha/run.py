@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import click
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
-from pyinfra.context import ctx_state
+from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory_from_files
 from pyinfra_cli.util import parse_cli_arg
 
@@ -44,9 +44,9 @@ _NOT_PAIRS = ("all", "inventory", "probes")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a host was given up: the step, what happened, and what the operator should do."""
+    """Why hosts were given up: the step, what happened, and what the operator should do."""
 
-    host: str
+    hosts: tuple[str, ...]
     step: str
     why: str
     remedy: str
@@ -92,7 +92,7 @@ class Run:
 
     def has_failed(self, host_name: str) -> bool:
         """Whether pyinfra, or one of our checks, has given up on this host."""
-        if any(failure.host == host_name for failure in self.failures):
+        if any(host_name in failure.hosts for failure in self.failures):
             return True
         return any(host.name == host_name for host in _failed_hosts())
 
@@ -148,6 +148,11 @@ def before_connecting() -> None:
         RUN.limited_to = _limit(inventory, options)
         RUN.pairs = {pair.name: pair for pair in load_pairs(inventory, RUN.script)}
         _refuse_missing_lab(inventory)
+        if RUN.dry:
+            # pyinfra asks on the terminal whether to go on without a failed host, and ends in a
+            # traceback where there is none. A dry run has nothing to ask.
+            ctx_state.get().should_raise_failed_hosts = None
+            ctx_config.get().FAIL_PERCENT = None
     except SettingsError as error:
         _refuse(error.problems)
     finally:
@@ -317,28 +322,23 @@ def _last_words() -> None:
 
 def _words_for(pair: Pair) -> list[str]:
     rule = "-" * 78
-    warnings = [f"  Warning  {text}" for text in RUN.warnings.get(pair.name, [])]
+    warnings = [f"  Note  {text}" for text in RUN.warnings.get(pair.name, [])]
     failures = _failures_of(pair)
-    if failures:
-        body = [f"{pair.name}: stopped. {_plural(failures)}"]
-        for failure in failures:
-            body += ["", f"  Host  {failure.host}", f"  Step  {failure.step}"]
-            body += _hanging("Why", failure.why) + _hanging("Do", failure.remedy)
-    elif RUN.interrupted:
+    if RUN.interrupted:
         body = [f"{pair.name}: interrupted ({RUN.interrupted}). Run the same command again: "
                 "it continues where it stopped."]  # fmt: skip
+    elif failures:
+        body = [f"{pair.name}: not accepted."]
+        for failure in failures:
+            body += ["", f"  Host  {', '.join(failure.hosts)}", f"  Step  {failure.step}"]
+            body += _hanging("Why", failure.why) + _hanging("Do", failure.remedy)
     elif pair.name in RUN.verdicts:
         body = [f"{pair.name}: {RUN.verdicts[pair.name]}"]
     elif RUN.dry:
         body = [f"{pair.name}: --dry: nothing was changed."]
     else:
         body = [f"{pair.name}: not accepted: the run ended before the acceptance."]
-    return [rule, *body, *warnings, rule]
-
-
-def _plural(failures: list[Failure]) -> str:
-    hosts = list(dict.fromkeys(failure.host for failure in failures))
-    return f"{', '.join(hosts)} failed."
+    return [rule, *body, *([""] if warnings else []), *warnings, rule]
 
 
 def _hanging(label: str, text: str) -> list[str]:
@@ -349,11 +349,11 @@ def _hanging(label: str, text: str) -> list[str]:
 def _failures_of(pair: Pair) -> list[Failure]:
     """What our checks said; for a host that pyinfra gave up without them, what it printed."""
     names = [node.name for node in pair.nodes]
-    found = [failure for failure in RUN.failures if failure.host in names]
+    found = [failure for failure in RUN.failures if set(failure.hosts) & set(names)]
     for host in _failed_hosts():
         if host.name not in names or host.name in RUN.stopped:
             continue
-        if all(failure.host != host.name for failure in found):
+        if all(host.name not in failure.hosts for failure in found):
             found.append(_failure_of_pyinfra(host))
     return found
 
@@ -365,13 +365,13 @@ def _failure_of_pyinfra(host: Host) -> Failure:
         if meta is not None and meta.is_complete() and meta.did_error():
             said = (meta.stderr_lines or meta.stdout_lines)[-8:]
             return Failure(
-                host.name,
+                (host.name,),
                 ", ".join(host.state.get_op_meta(op_hash).names),
                 "\n".join(said) or "the command failed and said nothing",
                 "mend what it says, then run the same command again: it continues from here",
             )
     return Failure(
-        host.name,
+        (host.name,),
         "Connect",
         "could not be reached over ssh (pyinfra's own words are above)",
         "check that the host is up, and its name, key and user in inventory.py; "

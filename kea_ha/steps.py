@@ -112,7 +112,7 @@ def accept(pair: Pair) -> None:
         return
     checks.both_joined(name="Wait until both are in hot-standby", pair=pair, node=node)
     read(pair)
-    hold_together(name=f"{pair.name}: on to the verdict", pair=pair, after="reading both hosts")
+    hold_together(name="Both hosts go on", pair=pair, after="reading both hosts")
     verify(pair)
     marks.mark_accepted(name="Mark the pair as accepted", node=node)
 

@@ -24,6 +24,11 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 
+# The shell enters every namespace but that of processes, in which only its child is. So the
+# SIGSTOP to all with which systemd begins a shutdown does not reach who has to wait for that child
+# (nsenter's own waiter stops when its child does, the dead child stays, and the machine with it).
+IN_MACHINE = 'setpriv --pdeathsig TERM -- "$@"; exit $?'
+
 
 def make_disk(node: Node, tree: Path, authorized_key: str) -> str:
     """Give `node` an empty disk over its `tree`, with an identity of its own.
@@ -83,7 +88,17 @@ def command(node: Node, argv: Sequence[str]) -> list[str]:
     pid = init_pid(node)
     if pid is None:
         raise LabError(f"{node.name} is off: `lab start {node.name}` powers it on")
-    return [_nsenter(), f"--target={pid}", "--all", "setpriv", "--pdeathsig", "TERM", "--", *argv]
+    return [
+        _nsenter(),
+        f"--target={pid}",
+        "--all",
+        "--no-fork",
+        "sh",
+        "-c",
+        IN_MACHINE,
+        "sh",
+        *argv,
+    ]
 
 
 @cache

@@ -44,9 +44,6 @@ def plug(node: Node) -> None:
         )
         if card.address is not None:
             _batch(here, f"addr add {card.address} broadcast + dev {card.name}")
-        # A virtual card leaves UDP checksums to hardware that is not there, and DHCP clients
-        # that read raw packets then drop what a server sent through a plain UDP socket.
-        run(["ip", "netns", "exec", here, "ethtool", "-K", card.name, "tx", "off"])
         _batch(here, f"link set {card.name} up")
 
 

@@ -5,7 +5,6 @@ which project brought it up. What there is to clean is found in the system's own
 does not matter where an earlier command was killed.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -13,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +20,9 @@ from lab import access, cgroups, keeper, machine, network, places, trees
 from lab.errors import LabError
 from lab.lock import changing
 from lab.pair import Node, read_pair
+from lab.record import Record, boot_id
 
-TOOLS = ("systemd-nspawn", "mmdebstrap", "ip", "ssh", "nc", "ethtool", "apt-ftparchive", "setpriv")
-
-
-@dataclass(frozen=True)
-class Record:
-    """Which lab is on this machine: its kind and project, and whether its `up` has finished."""
-
-    kind: str
-    project: str
-    debian: str
-    trees: dict[str, str]
-    ready: bool
-    boot: str
-
-    @staticmethod
-    def read() -> "Record | None":
-        """The record on this machine; None when there is none, or only one from before a reboot."""
-        try:
-            record = Record(**json.loads((places.RUN / "lab.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-        return record if record.boot == _boot_id() else None
-
-    def write(self) -> None:
-        """Put this record in place of any other, in one step."""
-        new = places.RUN / "lab.json.new"
-        new.write_text(json.dumps(asdict(self)))
-        new.rename(places.RUN / "lab.json")
+TOOLS = ("systemd-nspawn", "mmdebstrap", "ip", "ssh", "nc", "apt-ftparchive", "setpriv")
 
 
 class Lab:
@@ -77,7 +50,7 @@ class Lab:
                 debian=debian,
                 trees={kind: str(recipe.path) for kind, recipe in recipes.items()},
                 ready=False,
-                boot=_boot_id(),
+                boot=boot_id(),
             )
             record.write()
             trees.ensure(list(recipes.values()), report)
@@ -99,7 +72,7 @@ class Lab:
             self.access.write(host_keys)
             for node in self.pair.nodes:
                 self.access.wait_for_ssh(node)
-            Record(**(asdict(record) | {"ready": True})).write()
+            replace(record, ready=True).write()
             report(f"up in {time.monotonic() - started:.1f} s")
 
     def down(self) -> None:
@@ -260,7 +233,3 @@ def _usual_umask() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

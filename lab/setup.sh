@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # How each program is asked for, and the Debian package that has it.
-LAB_PACKAGES="systemd-container mmdebstrap iproute2 ethtool openssh-client netcat-openbsd \
+LAB_PACKAGES="systemd-container mmdebstrap iproute2 openssh-client netcat-openbsd \
 nftables apt-utils ca-certificates util-linux"
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -105,19 +105,14 @@ def test_exec_takes_nothing_of_the_callers_environment(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a test's machine has set cannot change what a host does."""
-    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("STRAY", "from the caller")
     monkeypatch.setenv("PATH", f"/nonexistent:{os.environ['PATH']}")
 
-    environment = dict(
-        line.split("=", 1) for line in cli("exec", "host-1", "--", "env").stdout.splitlines()
-    )
+    environment = cli("exec", "host-1", "--", "env").stdout
 
-    assert (
-        {"PATH", "HOME", "USER", "LANG"}
-        <= set(environment)
-        <= {*("PATH", "HOME", "USER", "LANG", "TERM")}
-    )
-    assert "nonexistent" not in environment["PATH"]
+    assert "PATH=/usr/local/sbin:" in environment
+    assert "STRAY" not in environment
+    assert "/nonexistent" not in environment
 
 
 def test_exec_on_a_machine_that_is_not_there_is_255(lab: Lab) -> None:
@@ -237,11 +232,8 @@ def test_no_way_leads_out_of_the_lab_or_into_it(lab: Lab) -> None:
     assert "enp0s8@" in there
 
 
-def test_a_stock_client_gets_an_address_from_any_servers_plain_socket(lab: Lab) -> None:
-    """The client's second card is bare, and packets arrive whole: a lease from a stock server.
-
-    The server comes from the lab's own package source.
-    """
+def test_a_stock_client_gets_a_lease_on_the_bare_card(lab: Lab) -> None:
+    """From a stock server, which comes from the lab's own package source."""
     show = ["ip", "-br", "addr", "show"]
     assert "UP" == lab.exec("client", [*show, "enp0s9"]).stdout.split()[1]
     assert "192.168.1." in lab.exec("client", [*show, "enp0s8"]).stdout
