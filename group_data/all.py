@@ -96,3 +96,11 @@ own_certificates = None
 
 # {"Dhcp4": {…}, "Control-agent": {…}}, merged last: maps deeply, lists replaced.
 extra = {}
+
+# --- Reaching the hosts -------------------------------------------------------------------------
+
+# A host whose key is not known is not spoken to. Left alone, pyinfra would trust it silently.
+ssh_strict_host_key_checking = "yes"
+
+# When the ssh user is not root, who must then be allowed to run everything by sudo:
+# _sudo = True

@@ -8,6 +8,7 @@ findings is the only good answer, and what cannot be decided is a finding.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -67,21 +68,48 @@ def control_findings(node: Node, controls: Iterable[Control]) -> tuple[str, ...]
 def pair_findings(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
     """Everything that keeps the pair from being accepted, both hosts and both directions."""
     found: list[str] = []
+    silent = {node.name for node in pair.nodes if node.name not in evidence}
     for node in pair.nodes:
         known = evidence.get(node.name)
         if known is None:
-            found.append(f"{node.name} was not asked")
+            found.append(f"{node.name} could not be read: nothing is known of it")
             continue
+        unit = known.survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+        if unit.active != "active":
+            # All that would be found of its ports and of its state follows from this.
+            silent.add(node.name)
+            found.append(f"{node.name}: {unit.name} is {unit.active}")
+    for node in pair.nodes:
+        if node.name in silent:
+            continue
+        known = evidence[node.name]
         found += link_findings(pair, node, known.survey)
-        found += control_findings(node, known.controls)
+        found += control_findings(node, [c for c in known.controls if c.target not in silent])
         found += _host_findings(pair, node, known.survey)
         if not known.controls:
             found.append(f"{node.name}: no control was made from it")
-    if all(node.name in evidence for node in pair.nodes):
+    if not silent:
         surveys = [evidence[node.name].survey for node in pair.nodes]
         found += _role_findings(pair, surveys)
         found += _equality_findings(pair, surveys)
     return tuple(dict.fromkeys(found))
+
+
+def serving(pair: Pair, evidence: Mapping[str, Evidence]) -> str:
+    """Who serves clients at this moment, in words: what matters first when something is wrong."""
+    names = []
+    for node in pair.nodes:
+        if node.name in evidence:
+            with suppress(status.StatusError):
+                reported = status.parse_status(_reply(evidence[node.name].survey))
+                if reported.sockets_ready and reported.ha and reported.ha.local.scopes:
+                    names.append(node.name)
+    unknown = [node.name for node in pair.nodes if node.name not in evidence]
+    if unknown and not names:
+        return f"whether {unknown[0]} serves clients is not known"
+    return (
+        f"clients are served by {' and by '.join(names)}" if names else "no server serves clients"
+    )
 
 
 def verdict(pair: Pair, evidence: Mapping[str, Evidence]) -> str:
@@ -169,8 +197,6 @@ def _role_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
 def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     packaging = layout.packaging(pair.settings.package_source)
     unit = survey.unit(packaging.dhcp4_unit)
-    if unit.active != "active":
-        yield f"{node.name}: {unit.name} is {unit.active}"
     if unit.enabled != "enabled":
         yield f"{node.name}: {unit.name} would not start at boot ({unit.enabled or 'not there'})"
     if survey.executable.endswith("(deleted)"):

@@ -15,6 +15,7 @@ from kea_ha import acceptance, journal, layout, plan, preflight, probes
 from kea_ha.acceptance import Evidence
 from kea_ha.operations import PKI_DIR, host_of, look_at
 from kea_ha.preflight import Anchors, Seen
+from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,
     Commands,
@@ -25,7 +26,6 @@ from kea_ha.remote import (
     say,
     wait_until,
 )
-from kea_ha.run import RUN
 from kea_ha.settings import Node, Pair
 
 #: What the acceptance is judged by, by host.
@@ -237,7 +237,7 @@ def judge(*, pair: Pair, node: Node) -> Commands:
     if found:
         _only_once(pair)
         raise Refusal(
-            f"the pair is not accepted:\n{_numbered(found)}",
+            f"the pair is not accepted; {acceptance.serving(pair, EVIDENCE)}.\n{_numbered(found)}",
             "docs/runbook.md, When the pair is not accepted, goes through these; "
             "`pyinfra -y inventory.py runbook/verify.py` asks again and changes nothing",
             _hosts_of(pair),

@@ -21,8 +21,8 @@ from pyinfra.api.host import Host
 
 from kea_ha import layout, pki, plan, survey
 from kea_ha.plan import Plan, Wanted
+from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, Commands, Refusal, ask, checked_operation, need, say
-from kea_ha.run import RUN
 from kea_ha.settings import CertificateFiles, Node, Pair
 from kea_ha.survey import Survey
 
@@ -131,7 +131,7 @@ def _apt_get(arguments: str) -> StringCommand:
         "export DEBIAN_FRONTEND=noninteractive;"
         ' [ -z "$(dpkg --audit)" ] || dpkg --configure -a || exit 1;'
         " apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300"
-        f" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {arguments}"
+        f" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {arguments} 2>&1"
     )
 
 

@@ -383,7 +383,7 @@ def _live_problems(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
                 "the live server",
                 f"to be changed, which would interrupt its clients:\n      {listed}\n  ",
                 "no change (changing a live pair host by host, under maintenance, is to come)",
-                "put the settings back (a forgotten --data counts, too), or plan an outage: "
+                "put the settings back (a forgotten --data counts, too): "
                 "docs/runbook.md, Change a live pair",
                 where=node.name,
             )

@@ -20,8 +20,8 @@ from pyinfra.api.host import Host
 from kea_ha import certificates, controls, layout, pki
 from kea_ha.operations import PKI_DIR, host_of, store_for
 from kea_ha.preflight import DhcpAnswer, Path
+from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, Refusal, ask, wait_until
-from kea_ha.run import RUN
 from kea_ha.settings import Node, Pair
 
 #: How long another DHCP server has to answer: dnsmasq pings an address for 3 s before it offers it.
@@ -255,7 +255,8 @@ def _through(via: Host, address: str, port: int) -> Callable[[], controls.Stream
         except (SSHException, EOFError) as error:
             raise OSError(
                 f"the ssh server of {via.name} does not forward to {address} port {port}: "
-                f"{error} (nothing listens there, or AllowTcpForwarding in its sshd_config is no)"
+                f"{error.args[-1]} (nothing listens there, or its sshd_config says "
+                "AllowTcpForwarding no)"
             ) from error
         return channel
 

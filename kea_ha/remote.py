@@ -25,7 +25,7 @@ from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 
-from kea_ha.run import RUN, Failure
+from kea_ha.record import RUN, Failure
 
 P = ParamSpec("P")
 Commands = Generator[PyinfraCommand | str, None, None]

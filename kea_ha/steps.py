@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from kea_ha import checks, marks, operations
-from kea_ha.run import RUN
+from kea_ha.record import RUN
 from kea_ha.settings import Node, Pair
 
 hold_together = checks.hold_together

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.rollout.operator import Operator
+from kea_ha import layout
+from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn, Tree, World, bake
-
-Rollout = Callable[..., Operator]
-
 
 @pytest.fixture(scope="session")
 def ground() -> Iterator[World]:
@@ -48,3 +47,44 @@ def operator(ground: World, tree: Tree, tmp_path: Path) -> Iterator[Operator]:
     """An operator with one pair of fresh hosts, `office`: dhcp-a (primary) and dhcp-b."""
     with World(ground) as world:
         yield make_operator(tmp_path / "anna", world, tree, {"office": ("dhcp-a", "dhcp-b")})
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A pair that was rolled out and accepted, and the outcome of that first rollout."""
+
+    operator: Operator
+    first: Outcome
+
+
+@pytest.fixture(scope="session")
+def _accepted(
+    ground: World, tree: Tree, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Accepted]:
+    with World(ground) as world:
+        directory = tmp_path_factory.mktemp("accepted") / "anna"
+        operator = make_operator(directory, world, tree, {"office": ("dhcp-a", "dhcp-b")})
+        yield Accepted(operator, operator.run())
+
+
+@pytest.fixture
+def accepted(_accepted: Accepted) -> Iterator[Accepted]:
+    """A live pair. Tests share it: each must leave it as it is, which is seen to here."""
+    assert _accepted.first.status == 0, _accepted.first.output
+    hosts = _accepted.operator.pairs["office"]
+    before = [state_of(host) for host in hosts]
+    yield _accepted
+    assert before == [state_of(host) for host in hosts]
+
+
+def state_of(host: StandIn) -> dict[str, object]:
+    """What a run that changes nothing leaves alone: processes, and files to the very inode."""
+    found: dict[str, object] = {
+        unit: host.main_pid(unit)
+        for unit in (layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit)
+    }
+    for path in (*layout.DOCUMENTS, *layout.KEYS, *layout.HA_FILES, *layout.API_FILES):
+        file = host.path(path)
+        if file.exists():
+            found[path] = (file.stat().st_ino, file.read_bytes())
+    return found | {"files": host.snapshot()}

@@ -22,8 +22,10 @@ from pyinfra.connectors.util import make_unix_command_for_host, run_local_proces
 
 CLONE_NEWNET = 0x40000000
 HOSTS = json.loads(os.environ.get("STANDIN_HOSTS", "{}"))
-# {"after": part of an operation's name, "on": a host, "do": "kill" | "wait", "flag": a path}
-STOP = json.loads(os.environ.get("STANDIN_STOP", "null"))
+# What the test wants: {"operation": N} kills pyinfra when N operations have ended,
+# {"after": part of an operation's name, "on": a host, "flag": a path} makes it wait there for as
+# long as the file exists.
+STOP = json.loads(os.environ.get("STANDIN_STOP", "{}"))
 
 
 def record(host, what, text=""):
@@ -36,20 +38,31 @@ def record(host, what, text=""):
 class Watch(BaseStateCallback):
     """Records operations, and stops after the one that the test chose."""
 
+    ended = 0
+
     @staticmethod
     def operation_host_start(state, host, op_hash):
-        record(host.name, "operation", ", ".join(state.get_op_meta(op_hash).names))
+        record(host.name, "operation", name_of(state, op_hash))
 
     @staticmethod
     def operation_host_success(state, host, op_hash, retry_count=0):
-        name = ", ".join(state.get_op_meta(op_hash).names)
-        record(host.name, "done", name)
-        if STOP and STOP["after"] in name and STOP["on"] == host.name:
-            if STOP["do"] == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
+        name = name_of(state, op_hash)
+        if "after" in STOP and STOP["after"] in name and STOP["on"] == host.name:
             Path(STOP["flag"]).touch()
             while Path(STOP["flag"]).exists():
                 gevent.sleep(0.02)
+
+    @staticmethod
+    def operation_end(state, op_hash):
+        Watch.ended += 1
+        record("", "ended", name_of(state, op_hash))
+        if Watch.ended == STOP.get("operation"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_of(state, op_hash):
+    """An operation as the operator reads it."""
+    return ", ".join(state.get_op_meta(op_hash).names)
 
 
 WATCH = Watch()

@@ -43,7 +43,7 @@ SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that happened: `what` is connect, operation, done or command."""
+    """Something that happened: `what` is connect, operation (begins), ended or command."""
 
     time: float
     host: str
@@ -56,13 +56,13 @@ class Outcome:
     """A command of the operator's, when it has ended."""
 
     status: int
-    output: str
-    record: tuple[Entry, ...]
+    output: str = field(repr=False)
+    record: tuple[Entry, ...] = field(repr=False)
     seconds: float
 
     @property
     def last_block(self) -> str:
-        """What stands between the last two rules, or after the last rule but one."""
+        """The last of them."""
         return self.blocks[-1] if self.blocks else ""
 
     @property
@@ -79,6 +79,13 @@ class Outcome:
         """Host and name of each operation, in the order in which they began."""
         return [(entry.host, entry.text) for entry in self.record if entry.what == "operation"]
 
+    def totals(self) -> tuple[int, int, int]:
+        """Success (changed), Error and No Change of pyinfra's own grand total."""
+        found = re.search(r"Grand total +(\d+) +(\S+) +(\S+) +(\S+)", self.output)
+        assert found, self.output
+        changed, errors, unchanged = (0 if n == "-" else int(n) for n in found.groups()[1:])
+        return changed, errors, unchanged
+
     def commands_on(self, host: str) -> list[str]:
         """The commands that were run on a host."""
         return [e.text for e in self.record if e.host == host and e.what == "command"]
@@ -86,7 +93,12 @@ class Outcome:
     @property
     def contacted(self) -> set[str]:
         """The hosts that were reached for at all."""
-        return {entry.host for entry in self.record}
+        return {entry.host for entry in self.record if entry.what == "connect"}
+
+    @property
+    def ended(self) -> int:
+        """How many operations ended on all hosts."""
+        return sum(entry.what == "ended" for entry in self.record)
 
 
 @dataclass
@@ -117,12 +129,30 @@ class Operator:
             shutil.copytree(self.directory / "pki", other.directory / "pki")
         return other
 
-    def run(self, *arguments: str, stop: Mapping[str, str] | None = None) -> Outcome:
-        """`pyinfra -y inventory.py deploy.py`, or with the arguments given."""
-        return self.start(*arguments, stop=stop).wait()
+    def run(self, *arguments: str, killed_after: int | None = None) -> Outcome:
+        """`pyinfra -y inventory.py deploy.py`, or with the arguments given, until it ends.
 
-    def start(self, *arguments: str, stop: Mapping[str, str] | None = None) -> Command:
+        `killed_after`: SIGKILL when that many operations have ended.
+        """
+        stop = {"operation": killed_after} if killed_after else {}
+        return self._start(arguments, stop).wait()
+
+    def start(self, *arguments: str) -> Command:
         """The same, without waiting for its end."""
+        return self._start(arguments, {})
+
+    def start_and_hold(self, *arguments: str, after: str, on: str) -> Command:
+        """The same, held when the operation with `after` in its name has ended on a host."""
+        flag = self.directory / "held"
+        command = self._start(arguments, {"after": after, "on": on, "flag": str(flag)})
+        command.flag = flag
+        while not flag.exists():
+            if command.process.poll() is not None:
+                raise AssertionError(f"it ended before {after!r}: {command.wait().output}")
+            time.sleep(0.02)
+        return command
+
+    def _start(self, arguments: Sequence[str], stop: Mapping[str, Any]) -> Command:
         self._write_inventory()
         record = self.directory / f"record-{time.monotonic_ns()}"
         record.touch()
@@ -179,6 +209,7 @@ class Command:
 
     process: subprocess.Popen[str]
     record: Path
+    flag: Path | None = None
     _started: float = field(default_factory=time.monotonic)
 
     def wait(self) -> Outcome:
@@ -189,11 +220,13 @@ class Command:
             self.process.returncode, output, tuple(entries), time.monotonic() - self._started
         )
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        os.kill(_innermost_pyinfra(self.process.pid), signal.SIGINT)
+    def let_go(self) -> None:
+        """Let a held command go on."""
+        assert self.flag is not None
+        self.flag.unlink()
 
-
-def _innermost_pyinfra(nsenter: int) -> int:
-    """pyinfra itself: the child of the program that entered the world for it."""
-    return int(Path(f"/proc/{nsenter}/task/{nsenter}/children").read_text().split()[0])
+    def send(self, number: signal.Signals) -> None:
+        """Send pyinfra a signal; its parent here only entered the world for it."""
+        parent = self.process.pid
+        child = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0]
+        os.kill(int(child), number)

@@ -1,0 +1,154 @@
+"""A rollout that is killed, interrupted, or met by another operator's."""
+
+from __future__ import annotations
+
+import re
+import signal
+from hashlib import sha256
+
+import pytest
+
+from kea_ha import layout
+from tests.rollout.conftest import Accepted
+from tests.rollout.operators import Operator
+from tests.rollout.world import StandIn
+
+OPERATIONS = 49
+"""How many operations a first rollout has; seen to by the first test."""
+
+# A few that lie between the things that change: the mark, an identity, the installation, the
+# documents, the start, the links, and the same on the standby.
+SPREAD = (3, 8, 10, 13, 16, 23, 27, 30, 33, 40, 46)
+
+
+def test_all_operations_are_counted(accepted: Accepted) -> None:
+    """The kills below are spread over, or cover, all operations of a first rollout."""
+    assert accepted.first.ended == OPERATIONS
+
+
+def test_killed_again_and_again_the_rollout_goes_on(operator: Operator) -> None:
+    """SIGKILL in one run after another, each a little later: nothing half-written, nothing in the
+    way of others, no lock left; and the run that is left alone ends accepted."""
+    seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
+    for number in SPREAD:
+        outcome = operator.run(killed_after=number)
+
+        assert outcome.status == -signal.SIGKILL, f"{number}: {outcome.output}"
+        assert outcome.ended == number
+        for host in operator.pairs["office"]:
+            assert_nothing_in_the_way(host, number)
+            collect_documents(host, seen[host.name])
+
+    outcome = operator.run()
+    assert outcome.status == 0, outcome.output
+    assert outcome.last_block.startswith("office: accepted.")
+    assert_documents_were_whole(operator, seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(1, OPERATIONS))
+def test_killed_after_any_operation_the_next_run_converges(
+    operator: Operator, number: int
+) -> None:
+    """The same on fresh hosts, for every operation: one kill, and the next run ends accepted."""
+    outcome = operator.run(killed_after=number)
+
+    assert outcome.status == -signal.SIGKILL, outcome.output
+    seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
+    for host in operator.pairs["office"]:
+        assert_nothing_in_the_way(host, number)
+        collect_documents(host, seen[host.name])
+    outcome = operator.run()
+    assert outcome.status == 0, outcome.output
+    assert outcome.last_block.startswith("office: accepted.")
+    assert_documents_were_whole(operator, seen)
+
+
+def assert_nothing_in_the_way(host: StandIn, number: int) -> None:
+    """Nothing keeps other packages' services from starting: no policy, no mask but on Kea's."""
+    assert not host.path("/usr/sbin/policy-rc.d").exists(), number
+    masked = host.sh("find /etc/systemd/system -lname /dev/null -printf '%f\\n'").split()
+    ours = {layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit}
+    assert set(masked) - ours <= {"apt-daily.timer", "apt-daily-upgrade.timer"}, number
+
+
+def collect_documents(host: StandIn, seen: dict[str, set[str]]) -> None:
+    """Note what stands under the live names; what openssl reads must be whole at once."""
+    for path in layout.DOCUMENTS:
+        if host.path(path).exists():
+            digest = sha256(host.path(path).read_bytes()).hexdigest()
+            seen.setdefault(path, set()).add(digest)
+    for path in (*layout.HA_FILES, *layout.API_FILES):
+        if host.path(path).exists():
+            host.sh(f"openssl x509 -in {path} -noout")
+    for path in layout.KEYS:
+        if host.path(path).exists():
+            host.sh(f"openssl pkey -in {path} -noout -passin pass:")
+
+
+def assert_documents_were_whole(operator: Operator, seen: dict[str, dict[str, set[str]]]) -> None:
+    """All that ever stood under a live name was the package's document, or ours in full."""
+    for host in operator.pairs["office"]:
+        for path, digests in seen[host.name].items():
+            ours = sha256(host.path(path).read_bytes()).hexdigest()
+            packaged = host.sh(
+                "dpkg-deb --fsys-tarfile /srv/packages/pool/trixie/"
+                f"{'kea-dhcp4-server' if 'dhcp4' in path else 'kea-ctrl-agent'}_*.deb"
+                f" | tar -xO .{path} 2>/dev/null | sha256sum | cut -c1-64; true"
+            ).strip()
+            assert digests <= {ours, packaged}, f"{path} on {host.name} was something else"
+
+
+def test_a_kill_in_the_middle_of_the_installation_is_mended(operator: Operator) -> None:
+    """dpkg goes on without us for a moment; the next run waits for it, or mends it."""
+    primary, _ = operator.pairs["office"]
+    command = operator.start()
+    while not primary.path("/usr/sbin/kea-dhcp4.dpkg-new").exists():
+        if command.process.poll() is not None:
+            pytest.fail(command.wait().output)
+    # The host loses its power, so to speak: dpkg dies as well.
+    command.send(signal.SIGKILL)
+    primary.sh("pkill -9 apt-get; pkill -9 dpkg; true")
+    command.wait()
+    assert primary.sh("dpkg --audit")
+
+    outcome = operator.run()
+
+    assert outcome.status == 0, outcome.output
+    assert primary.sh("dpkg --audit") == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_says_that_the_same_command_continues(
+    operator: Operator, number: signal.Signals
+) -> None:
+    """Ctrl-C is not success: the exit status tells, and so do the last words."""
+    command = operator.start_and_hold(after="Write the drop-ins", on="dhcp-a")
+
+    command.send(number)
+    outcome = command.wait()
+
+    assert outcome.status == 128 + number
+    assert f"office: interrupted ({number.name})" in outcome.last_block
+    assert "same command again" in outcome.last_block
+    assert "Traceback" not in outcome.output
+
+
+def test_the_second_of_two_operators_is_told_who_and_since_when(operator: Operator) -> None:
+    """The first goes on undisturbed; the second changes nothing, and may begin afterwards."""
+    other = operator.clone("bert", pki=False)
+    command = operator.start_and_hold(after="Judge both hosts", on="dhcp-a")
+
+    refused = other.run()
+
+    assert refused.status == 1
+    assert re.search(
+        r"dhcp-a is being worked on by another run: anna@\S+ \(pid \d+\) "
+        r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
+        refused.last_block,
+    )
+    assert "wait for that run to end" in refused.last_block
+    assert "Traceback" not in refused.output
+    command.let_go()
+    first = command.wait()
+    assert first.status == 0, first.output
