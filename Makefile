@@ -16,7 +16,7 @@ lab: setup ## from nothing to a running pair: boot the quick lab, roll out, prin
 	.venv/bin/pyinfra -y inventory.py deploy.py
 	@echo '== The verdict'
 	.venv/bin/pyinfra -y inventory.py runbook/verify.py
-	@echo '== Done: `$(PYTHON) -m lab exec host-1 -- bash` looks around, `$(PYTHON) -m lab down` ends it'
+	@echo '== Done: `ssh -F .lab/ssh_config host-1` looks around, `$(PYTHON) -m lab down` ends it'
 
 .PHONY: test
 test: lint setup ## lint, and one representative of each promise (30 minutes at most)

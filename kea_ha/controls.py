@@ -229,8 +229,9 @@ def command_over_tls(
     pump(lambda: tls.write(head.encode() + body))
     answer = b""
     while not _is_whole(answer):
-        piece = pump(lambda: tls.read(65536))
-        if not piece:
+        try:
+            piece = pump(lambda: tls.read(65536))
+        except (ConnectionResetError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
             break
         answer += piece
     if not answer:

@@ -195,7 +195,7 @@ _TEMPLATE = r"""
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 say() {{ printf '@@ %s\n' "$*"; }}
 # The second expression ends a last line that has no end, or the next mark would stand on it.
-body() {{ sed -e 's/^/|/' -e '$a\\'; }}
+body() {{ sed -e 's/^/|/' -e '$a\'; }}
 have() {{ command -v "$1" >/dev/null 2>&1; }}
 say clock "$(date '+%s.%N %Y-%m-%d %H:%M:%S.%3N')"
 say cpus "$(nproc)"

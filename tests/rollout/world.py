@@ -29,7 +29,7 @@ LAYERS = Path("/mnt")
 
 _INIT = """
 set -e
-{ground}
+mount -t tmpfs -o mode=755 standins {place}; mkdir -p {hosts}
 ip link set lo up
 ip link add lan type bridge && ip link set lan up
 trap '' CHLD; echo ready; exec cat > /dev/null
@@ -38,7 +38,7 @@ trap '' CHLD; echo ready; exec cat > /dev/null
 # A host's tree: what is shared from the cache lies below what the test changes.
 _HOST = """
 set -e
-d={layers}/{name}; mkdir -p $d/upper $d/work $d/root
+d={layers}/hosts/{name}; mkdir -p $d/upper $d/work $d/root
 mount -t overlay overlay -o lowerdir={lower},upperdir=$d/upper,workdir=$d/work $d/root
 cd $d/root
 mkdir -p srv/packages
@@ -56,12 +56,13 @@ class World:
     """Namespaces of their own; `ground` is another world, whose layers are seen here as well."""
 
     def __init__(self, ground: World | None = None) -> None:
-        own = f"mount -t tmpfs -o mode=755 standins {LAYERS}" if ground is None else ""
+        # A world sees the layers of its ground, and has its hosts' own ones to itself.
+        place = LAYERS / "hosts" if ground else LAYERS
         self._first = subprocess.Popen(
             [
                 *(ground.enter() if ground else []),
                 *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"),
-                *("--mount-proc", "sh", "-c", _INIT.format(ground=own)),
+                *("--mount-proc", "sh", "-c", _INIT.format(place=place, hosts=LAYERS / 'hosts')),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -189,6 +190,13 @@ class StandIn:
     def plug(self) -> None:
         """Put the cable back."""
         self.world.run("ip", "link", "set", f"port{self._number}", "up")
+
+    def filter(self, rule: str) -> None:
+        """Add a rule to what comes in, as a firewall that is not ours."""
+        self.sh(
+            "nft add table ip foreign && nft add chain ip foreign in"
+            " '{ type filter hook input priority 0; }' && nft add rule ip foreign in " + rule
+        )
 
     def traces_of_kea(self) -> list[str]:
         """What a host has that is no longer untouched: Kea's packages, units, ports, processes."""
