@@ -279,7 +279,7 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
         return
     store = store_for(pair)
     anchor = store.peers_anchor_pem if which == "ha" else store.api_anchor_pem
-    findings = _identity_findings(node, look_at(node), which, anchor)
+    findings = plan.identity_findings(node, look_at(node), which, anchor)
     if not findings:
         host.noop("valid, and of this pair's CA")
         return
@@ -318,32 +318,6 @@ sync {base}.key.new && mv -f {base}.key.new {base}.key; }} && {{
 def _identity_owner(seen: Survey) -> tuple[str, str]:
     installed = any(name in seen.packages for name in ("kea-common", "isc-kea-dhcp4"))
     return ("root:_kea", "640") if installed else ("root:root", "600")
-
-
-def _identity_findings(node: Node, seen: Survey, which: str, anchor: str) -> tuple[str, ...]:
-    base = f"{layout.TLS_DIR}/{which}"
-    certificate = seen.certificates.get(f"{base}.crt")
-    if certificate is None or seen.certificates.get(f"{base}-ca.crt") is None:
-        return (f"{node.name} has no {which} certificate yet",)
-    return pki_findings(node, seen, which, certificate, anchor)
-
-
-def pki_findings(
-    node: Node, seen: Survey, which: str, certificate: str, anchor: str
-) -> tuple[str, ...]:
-    """What is wrong with a certificate of the host, by the host's own clock."""
-    purposes = ("serverAuth", "clientAuth") if which == "ha" else ("serverAuth",)
-    return tuple(
-        pki.check_identity(
-            certificate,
-            anchor,
-            public_key_pem=seen.public_keys.get(f"{layout.TLS_DIR}/{which}.key", ""),
-            address=node.address,
-            name=node.name,
-            purposes=purposes,
-            now=seen.time,
-        )
-    )
 
 
 def _own_identity(node: Node, own: CertificateFiles, which: str) -> Commands:

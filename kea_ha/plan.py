@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from kea_ha import documents, layout
+from kea_ha import certificates, documents, layout
 from kea_ha.layout import Packaging
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import RemoteFile, Survey
@@ -212,6 +212,28 @@ def file_changes(wanted: Wanted, survey: Survey) -> list[str]:
         return [f"rewrite {wanted.path} (what stands there cannot be read)"]
     changed = documents.differences(before, documents.parse_document(wanted.content))
     return [f"{wanted.path}: {one}" for one in changed] or [f"{wanted.path}: comments only"]
+
+
+def identity_findings(node: Node, survey: Survey, which: str, anchor: str) -> tuple[str, ...]:
+    """What is wrong with an identity of the host, by the host's own clock; nothing when it is good.
+
+    ``which`` is ``ha`` (towards the partner) or ``api``; ``anchor`` is the PEM that others will
+    verify it by. The private key is matched by its public half.
+    """
+    base = f"{layout.TLS_DIR}/{which}"
+    certificate = survey.certificates.get(f"{base}.crt")
+    if certificate is None or survey.certificates.get(f"{base}-ca.crt") is None:
+        return (f"{node.name} has no {which} certificate yet",)
+    found = certificates.check_identity(
+        certificate,
+        anchor,
+        public_key_pem=survey.public_keys.get(f"{base}.key", ""),
+        address=node.address,
+        name=node.name,
+        purposes=certificates.BOTH if which == "ha" else (certificates.SERVER_AUTH,),
+        now=survey.time,
+    )
+    return tuple(f"{base}.crt: {finding}" for finding in found)
 
 
 def stale_inputs(plan: Plan, survey: Survey, unit: str) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def problems(
         primary, standby = (seen[node.name] for node in pair.nodes)
         found += _clock_problems(pair, primary, standby)
         found += _version_problems(pair, primary.survey, standby.survey)
-        found += _live_problems(pair, seen)
+        found += _live_problems(pair, seen, anchors)
     return tuple(dict.fromkeys(found))
 
 
@@ -368,7 +368,7 @@ def _version_problems(pair: Pair, primary: Survey, standby: Survey) -> Iterable[
         )
 
 
-def _live_problems(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
+def _live_problems(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> Iterable[Problem]:
     """Changes that would restart a server which clients rely on."""
     for node in pair.nodes:
         survey = seen[node.name].survey
@@ -376,7 +376,7 @@ def _live_problems(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
             continue
         if plan.version_of(pair, survey) is None or plan.interface_of(node, survey) is None:
             continue
-        changes = plan.pending(plan.make_plan(pair, node, survey), survey)
+        changes = _interruptions(pair, node, survey, anchors)
         if changes:
             listed = "\n      ".join(changes)
             yield Problem(
@@ -387,6 +387,26 @@ def _live_problems(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
                 "docs/runbook.md, Change a live pair",
                 where=node.name,
             )
+
+
+def _interruptions(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> list[str]:
+    """What would be done to a server and would interrupt its clients."""
+    wished = plan.make_plan(pair, node, survey)
+    changes = list(plan.pending(wished, survey))
+    if not changes:
+        unit = wished.packaging.dhcp4_unit
+        stale = plan.stale_inputs(wished, survey, unit)
+        changes += [f"restart {unit}: it was started before a change of {path}" for path in stale]
+    held = [("ha", layout.HA_ANCHOR, anchors.peers)]
+    if pair.settings.control_channel != "none":
+        held.append(("api", layout.API_ANCHOR, anchors.api))
+    for which, path, anchor in held:
+        # Another CA than the one at hand is a problem of its own, and has been named.
+        same = anchor and _same_certificate(survey.certificates.get(path, ""), anchor)
+        if same and not node.own_certificates:
+            findings = plan.identity_findings(node, survey, which, anchor)
+            changes += [f"renew a certificate: {finding}" for finding in findings]
+    return changes
 
 
 def is_live(survey: Survey) -> bool:
@@ -403,6 +423,8 @@ def is_live(survey: Survey) -> bool:
         return False
     if "unfinished" not in survey.state:
         return running or survey.leases > 0
+    if survey.state["unfinished"].startswith("adopting"):
+        return _serves(survey)  # the leases are those of the server that is taken over
     return survey.leases > 0 or _serves(survey)
 
 

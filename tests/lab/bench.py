@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kea_ha.documents import parse_document
-from lab import Lab, places
+from lab import Lab, LabError, places
 
 T = TypeVar("T")
 
@@ -394,34 +394,20 @@ def give(lab: Lab, name: str, path: str, content: str | bytes, mode: str = "600"
 
 
 def reboot(lab: Lab, host: str) -> None:
-    """Reboot a machine from inside, and wait until it is another boot."""
-    before = sh(lab, host, "cat /proc/sys/kernel/random/boot_id; cat /proc/1/stat | cut -d' ' -f22")
+    """Reboot a machine from inside, and wait until it is another boot, up to its ssh server."""
+    boot = ["cat", "/proc/sys/kernel/random/boot_id"]
+    before = lab.exec(host, boot).stdout
     lab.exec(host, ["systemctl", "reboot"], check=False)
 
     def is_back() -> bool:
-        if not lab.is_on(host):
-            return False
-        done = lab.exec(
-            host,
-            ["sh", "-c", "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f22 /proc/1/stat"],
-            check=False,
-        )
+        try:
+            done = lab.exec(host, boot, check=False)
+        except LabError:
+            return False  # it is off at this moment
         return done.returncode == 0 and done.stdout != before
 
-    wait_for(f"{host} to boot again", lambda: _safely(is_back), patience=60)
+    wait_for(f"{host} to boot again", is_back, patience=60)
     lab.start(host)
-
-
-def _safely(condition: Callable[[], bool]) -> bool:
-    try:
-        return condition()
-    except Exception:
-        return False
-
-
-def words(*expected: str) -> Callable[[str], bool]:
-    """Whether a text has all of these in it."""
-    return lambda text: all(one in text for one in expected)
 
 
 def missing(text: str, expected: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ def test_a_changed_setting_is_named_with_both_values_and_wants_a_restart() -> No
 
 
 def test_every_file_of_the_plan_counts() -> None:
-    """A file that is missing, altered by one byte, or open to others is pending, whichever it is."""
+    """A file that is missing, altered by a byte, or open to others is pending."""
     survey = as_planned(PAIR, "host-1")
     wished = plan.make_plan(PAIR, PRIMARY, survey)
 

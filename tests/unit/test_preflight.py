@@ -88,7 +88,7 @@ def test_an_interface_that_is_down_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "port", "address"),
-    [("udp", 67, "0.0.0.0"), ("tcp", 8000, "192.168.1.2"), ("tcp", 8001, "*")],
+    [("udp", 67, "*"), ("tcp", 8000, "192.168.1.2"), ("tcp", 8001, "*")],
 )
 def test_a_port_that_another_program_holds_is_refused_by_its_name(
     protocol: str, port: int, address: str
@@ -212,7 +212,7 @@ def test_a_kea_that_is_not_ours_is_refused_unless_it_is_to_be_adopted() -> None:
 def test_a_running_isc_dhcp_server_is_refused_unless_it_is_to_be_adopted() -> None:
     """It holds the port, and is named by its unit too."""
     server = Unit("isc-dhcp-server.service", "loaded", "enabled", "active", 99)
-    held = Listener("udp", "0.0.0.0", 67, (("dhcpd", 99),))
+    held = Listener("udp", "*", 67, (("dhcpd", 99),))
     seen = fresh(units={server.name: server}, listeners=(held,))
 
     assert {"dhcpd", "isc-dhcp-server"} == {
@@ -303,3 +303,26 @@ def test_a_newer_kea_is_reported_and_left_alone() -> None:
 
     assert any("2.6.5-1" in text for text in warnings(PAIR, newer))
     assert () == found(newer)
+
+
+def test_a_certificate_that_is_due_on_a_live_server_is_refused_like_any_change() -> None:
+    """Renewing it restarts the server, which clients would feel."""
+    late = accepted(epoch=survey_of("host-1").epoch + 400 * 86400)
+
+    problem = next(p for p in found(late) if "renew a certificate" in p.given)
+
+    assert "host-1" == problem.where
+
+
+def test_a_service_older_than_its_documents_is_not_restarted_behind_the_clients_back() -> None:
+    """A hand's edit that was put back, or a run that was killed before its restart."""
+    note = {layout.DEBIAN.dhcp4_unit: f"{'0' * 64}  {layout.KEA_CONF}"}
+
+    assert f"started before a change of {layout.KEA_CONF}" in one(accepted(started_from=note)).given
+
+
+def test_an_adoption_that_was_cut_off_goes_on_over_the_leases_of_the_old_server() -> None:
+    """They are why it is adopted at all."""
+    state = {"pair": "lab server1", "unfinished": "adopting since yesterday"}
+
+    assert not is_live(unfinished(state=state, leases=5))
