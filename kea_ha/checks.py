@@ -13,8 +13,9 @@ from pyinfra import host, state
 
 from kea_ha import acceptance, journal, layout, plan, preflight, probes
 from kea_ha.acceptance import Evidence
-from kea_ha.operations import PKI_DIR, host_of, look_at
-from kea_ha.preflight import Anchors, Seen
+from kea_ha.facts import PKI_DIR, host_of, look_at
+from kea_ha.live import Anchors
+from kea_ha.preflight import Seen
 from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,

@@ -14,7 +14,8 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 
 from kea_ha import layout, plan
-from kea_ha.operations import changed, look_at, plan_for, rename, write
+from kea_ha.facts import changed, look_at, plan_for
+from kea_ha.operations import rename, write
 from kea_ha.remote import Commands, Refusal, ask, checked_operation
 from kea_ha.settings import Node, Pair
 

@@ -9,81 +9,17 @@ between any two commands. Content goes in on standard input, never in an argumen
 
 from __future__ import annotations
 
-import os
-import shlex
-import time
 from pathlib import Path
 
-from pyinfra import host, inventory, state
+from pyinfra import host, state
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
-from pyinfra.api.host import Host
 
-from kea_ha import layout, pki, plan, survey
-from kea_ha.plan import Plan, Wanted
-from kea_ha.record import RUN
-from kea_ha.remote import AGAIN, Commands, Refusal, ask, checked_operation, need, say
-from kea_ha.settings import CertificateFiles, Node, Pair
-from kea_ha.survey import Survey
-
-PKI_DIR = Path("pki")
-IDENTITY_FILES = {
-    Path(path).name: path for path in (*layout.HA_FILES, *layout.API_FILES, *layout.KEYS)
-}  # fmt: skip
-
-
-def host_of(node: Node) -> Host:
-    """pyinfra's host for a node of a pair, also when ``--limit`` leaves it out."""
-    return inventory.get_host(node.name)
-
-
-def look_at(node: Node, *, anew: bool = False) -> Survey:
-    """The survey of a host: the one at hand, unless something changed there since.
-
-    :raises Refusal: when the host does not answer, or not in full.
-    """
-    if anew or node.name not in RUN.surveys:
-        before = time.time()
-        answer = ask(host_of(node), survey.build_script(IDENTITY_FILES))
-        try:
-            found = survey.parse_survey(answer.stdout.splitlines())
-        except survey.SurveyError as error:
-            raise Refusal(
-                f"{node.name} could not be read: {error}: {answer.words}",
-                "check the ssh connection and that the user may become root (_sudo in "
-                "group_data/), then run the same command again",
-            ) from error
-        RUN.surveys[node.name] = found
-        # The script reads the clock first, so its answer is nearer to the start.
-        RUN.skews[node.name] = found.epoch - before
-    return RUN.surveys[node.name]
-
-
-def plan_for(pair: Pair, node: Node) -> Plan:
-    """What the host should be like, by what it is known to be."""
-    try:
-        return plan.make_plan(pair, node, look_at(node))
-    except ValueError as error:
-        raise Refusal(f"{node.name} cannot be planned for: {error}", AGAIN) from error
-
-
-def changed(node: Node) -> None:
-    """What was known of the host no longer holds."""
-    RUN.surveys.pop(node.name, None)
-
-
-def store_for(pair: Pair) -> pki.Store:
-    """The pair's CAs on this machine, made when they are not there.
-
-    :raises Refusal: when they are damaged, or locked by a passphrase that was not given.
-    """
-    try:
-        return pki.Store.open(
-            PKI_DIR / pair.name, pair.name, os.environ.get("KEA_HA_CA_PASSPHRASE"), None
-        )
-    except pki.PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
-
+from kea_ha import layout, plan
+from kea_ha.facts import changed, look_at, plan_for
+from kea_ha.plan import Wanted
+from kea_ha.remote import Commands, Refusal, ask, checked_operation, say
+from kea_ha.settings import Node, Pair
 
 # Packages ------------------------------------------------------------------------------------
 
@@ -257,90 +193,6 @@ def agent_password(*, pair: Pair, node: Node) -> Commands:
         f"umask 077; head -c 24 /dev/urandom | base64 | tr -d '\\n' > {new} &&"
         f" chown root:_kea {new} && chmod 640 {new} && mv -f {new} {layout.API_PASSWORD_FILE}"
     )
-    changed(node)
-
-
-@checked_operation
-def identity(*, pair: Pair, node: Node, which: str) -> Commands:
-    """Give the host one of its identities: ``ha`` towards its partner, ``api`` on the CA's port.
-
-    The key is made on the host and stays there; a signing request comes out, and the certificate
-    and the anchor go in.
-    """
-    if which == "api" and pair.settings.control_channel == "none":
-        host.noop("nothing listens for API clients")
-        return
-    own = node.own_certificates if which == "ha" else getattr(node.own_certificates, "api", None)
-    if own is not None:
-        yield from _own_identity(node, own, which)
-        return
-    if not state.is_executing and not pki.Store.exists(PKI_DIR / pair.name):
-        yield StringCommand("true")  # listing changes must not make a CA
-        return
-    store = store_for(pair)
-    anchor = store.peers_anchor_pem if which == "ha" else store.api_anchor_pem
-    findings = plan.identity_findings(node, look_at(node), which, anchor)
-    if not findings:
-        host.noop("valid, and of this pair's CA")
-        return
-    say(f"    {'; '.join(findings)}")
-    base = f"{layout.TLS_DIR}/{which}"
-    yield StringCommand(_MAKE_KEY.format(dir=layout.TLS_DIR, base=base))
-    request = need(
-        host,
-        f"openssl req -new -key {base}.key -subj /CN={QuoteString(node.server_name).obj}",
-        what="no signing request could be made",
-        remedy=f"check {base}.key on {node.name}; removing it makes a new one",
-    )
-    sign = store.sign_peer if which == "ha" else store.sign_api_server
-    try:
-        certificate = sign(request, name=node.name, address=node.address)
-    except pki.PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
-    owner, mode = _identity_owner(look_at(node))
-    # The anchor first: a certificate without its anchor would be taken for a stranger's.
-    yield write(f"{base}-ca.crt", anchor, mode=mode, owner=owner)
-    yield write(f"{base}.crt", certificate, mode=mode, owner=owner)
-    yield rename(f"{base}-ca.crt")
-    yield rename(f"{base}.crt")
-    changed(node)
-
-
-# The directory belongs to root alone until Kea's group exists (the install step hands it over).
-_MAKE_KEY = """umask 077; mkdir -p {dir} && {{ [ -s {base}.key ] || {{
-openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 \\
-  -out {base}.key.new 2>/dev/null &&
-sync {base}.key.new && mv -f {base}.key.new {base}.key; }} && {{
-! getent group _kea >/dev/null ||
-{{ chown root:_kea {base}.key && chmod 640 {base}.key; }}; }}; }}"""
-
-
-def _identity_owner(seen: Survey) -> tuple[str, str]:
-    installed = any(name in seen.packages for name in ("kea-common", "isc-kea-dhcp4"))
-    return ("root:_kea", "640") if installed else ("root:root", "600")
-
-
-def _own_identity(node: Node, own: CertificateFiles, which: str) -> Commands:
-    """Copy, on the host, an identity that the operator keeps there, to where Kea may read it."""
-    base = f"{layout.TLS_DIR}/{which}"
-    copies = [
-        (own.key, f"{base}.key"),
-        (own.certificate, f"{base}.crt"),
-        (own.anchor, f"{base}-ca.crt"),
-    ]
-    same = " && ".join(f"cmp -s {shlex.quote(source)} {target}" for source, target in copies)
-    if ask(host, same).ok:
-        host.noop("the host's own certificates are in use")
-        return
-    owner, mode = _identity_owner(look_at(node))
-    yield StringCommand("mkdir -p -m 0750", layout.TLS_DIR)
-    for source, target in copies:
-        yield StringCommand(
-            "umask 077; cat", QuoteString(source), f">{target}.new",
-            f"&& chown {owner} {target}.new && chmod {mode} {target}.new",
-        )  # fmt: skip
-    for _, target in copies:
-        yield rename(target)
     changed(node)
 
 

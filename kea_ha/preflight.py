@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kea_ha import certificates, layout, plan, settings
+from kea_ha import layout, plan, settings
+from kea_ha.live import Anchors, interruptions, is_live, same_certificate
 from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Listener, Survey
 
@@ -55,14 +56,6 @@ class Seen:
     skew_s: float = 0.0
     paths: tuple[Path, ...] = ()
     dhcp: DhcpAnswer | None = None
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """The CAs at hand on the operator's side, PEM; empty before there are any."""
-
-    peers: str = ""
-    api: str = ""
 
 
 def problems(
@@ -315,7 +308,7 @@ def _identity_problems(
         live = survey.certificates.get(path)
         if live is None:
             continue
-        if at_hand and _same_certificate(live, at_hand):
+        if at_hand and same_certificate(live, at_hand):
             continue
         if not at_hand:
             given = f"trusts a {whose} CA, and there is no pki/{pair.name}/ here"
@@ -330,13 +323,6 @@ def _identity_problems(
             f"{layout.TLS_DIR} on both hosts",
             where=node.name,
         )
-
-
-def _same_certificate(one: str, other: str) -> bool:
-    try:
-        return certificates.inspect(one).fingerprint == certificates.inspect(other).fingerprint
-    except certificates.PkiError:
-        return False
 
 
 def _skew(pair: Pair, primary: Seen, standby: Seen) -> tuple[float, str]:
@@ -376,7 +362,7 @@ def _live_problems(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> It
             continue
         if plan.version_of(pair, survey) is None or plan.interface_of(node, survey) is None:
             continue
-        changes = _interruptions(pair, node, survey, anchors)
+        changes = interruptions(pair, node, survey, anchors)
         if changes:
             listed = "\n      ".join(changes)
             yield Problem(
@@ -387,53 +373,3 @@ def _live_problems(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> It
                 "docs/runbook.md, Change a live pair",
                 where=node.name,
             )
-
-
-def _interruptions(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> list[str]:
-    """What would be done to a server and would interrupt its clients."""
-    wished = plan.make_plan(pair, node, survey)
-    changes = list(plan.pending(wished, survey))
-    if not changes:
-        unit = wished.packaging.dhcp4_unit
-        stale = plan.stale_inputs(wished, survey, unit)
-        changes += [f"restart {unit}: it was started before a change of {path}" for path in stale]
-    held = [("ha", layout.HA_ANCHOR, anchors.peers)]
-    if pair.settings.control_channel != "none":
-        held.append(("api", layout.API_ANCHOR, anchors.api))
-    for which, path, anchor in held:
-        # Another CA than the one at hand is a problem of its own, and has been named.
-        same = anchor and _same_certificate(survey.certificates.get(path, ""), anchor)
-        if same and not node.own_certificates:
-            findings = plan.identity_findings(node, survey, which, anchor)
-            changes += [f"renew a certificate: {finding}" for finding in findings]
-    return changes
-
-
-def is_live(survey: Survey) -> bool:
-    """Whether clients may rely on this host.
-
-    An unfinished rollout is continued without being asked, unless the host already serves or
-    knows of leases: then it counts as live, as every accepted one does.
-    """
-    running = (
-        survey.unit(layout.DEBIAN.dhcp4_unit).is_active
-        or survey.unit(layout.ISC.dhcp4_unit).is_active
-    )
-    if "pair" not in survey.state:
-        return False
-    if "unfinished" not in survey.state:
-        return running or survey.leases > 0
-    if survey.state["unfinished"].startswith("adopting"):
-        return _serves(survey)  # the leases are those of the server that is taken over
-    return survey.leases > 0 or _serves(survey)
-
-
-def _serves(survey: Survey) -> bool:
-    try:
-        return (
-            survey.status["arguments"]["high-availability"][0]["ha-servers"]["local"]["scopes"]
-            != []
-            and survey.unit(layout.DEBIAN.dhcp4_unit).is_active
-        )
-    except (KeyError, IndexError, TypeError):
-        return False

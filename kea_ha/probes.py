@@ -18,7 +18,7 @@ from pyinfra import host
 from pyinfra.api.host import Host
 
 from kea_ha import certificates, controls, layout, pki
-from kea_ha.operations import PKI_DIR, host_of, store_for
+from kea_ha.facts import PKI_DIR, host_of, store_for
 from kea_ha.preflight import DhcpAnswer, Path
 from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, Refusal, ask, wait_until

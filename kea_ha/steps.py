@@ -14,7 +14,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from kea_ha import checks, marks, operations
+from kea_ha import checks, identities, marks, operations
 from kea_ha.record import RUN
 from kea_ha.settings import Node, Pair
 
@@ -50,10 +50,10 @@ def identify(pair: Pair, *, adopt: bool) -> None:
     node = this_node(pair)
     marks.mark_unfinished(name="Mark the rollout as under way", pair=pair, node=node, adopt=adopt)
     operations.prerequisites(name="Install openssl, curl and the DHCP probe", node=node)
-    operations.identity(
+    identities.identity(
         name="Give the host its certificate for its partner", pair=pair, node=node, which="ha"
     )
-    operations.identity(
+    identities.identity(
         name="Give the host its certificate for API clients", pair=pair, node=node, which="api"
     )
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kea_ha import layout
-from kea_ha.preflight import Anchors, DhcpAnswer, Path, Seen, is_live, problems, warnings
+from kea_ha.live import Anchors, is_live
+from kea_ha.preflight import DhcpAnswer, Path, Seen, problems, warnings
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Interface, Listener, Survey, Unit
 from tests.unit.surveys import as_planned, lab_pair, survey_of

@@ -1,0 +1,79 @@
+"""What is known of the hosts: read once, and again only after something has changed.
+
+One survey of a host answers every question of a step, so a step costs one remote command. Whoever
+changes something on a host says so (``changed``), and the next question reads it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from pyinfra import inventory
+from pyinfra.api.host import Host
+
+from kea_ha import layout, pki, plan, survey
+from kea_ha.plan import Plan
+from kea_ha.record import RUN
+from kea_ha.remote import AGAIN, Refusal, ask
+from kea_ha.settings import Node, Pair
+from kea_ha.survey import Survey
+
+PKI_DIR = Path("pki")
+IDENTITY_FILES = {
+    Path(path).name: path for path in (*layout.HA_FILES, *layout.API_FILES, *layout.KEYS)
+}  # fmt: skip
+
+
+def host_of(node: Node) -> Host:
+    """pyinfra's host for a node of a pair, also when ``--limit`` leaves it out."""
+    return inventory.get_host(node.name)
+
+
+def look_at(node: Node, *, anew: bool = False) -> Survey:
+    """The survey of a host: the one at hand, unless something changed there since.
+
+    :raises Refusal: when the host does not answer, or not in full.
+    """
+    if anew or node.name not in RUN.surveys:
+        before = time.time()
+        answer = ask(host_of(node), survey.build_script(IDENTITY_FILES))
+        try:
+            found = survey.parse_survey(answer.stdout.splitlines())
+        except survey.SurveyError as error:
+            raise Refusal(
+                f"{node.name} could not be read: {error}: {answer.words}",
+                "check the ssh connection and that the user may become root (_sudo in "
+                "group_data/), then run the same command again",
+            ) from error
+        RUN.surveys[node.name] = found
+        # The script reads the clock first, so its answer is nearer to the start.
+        RUN.skews[node.name] = found.epoch - before
+    return RUN.surveys[node.name]
+
+
+def plan_for(pair: Pair, node: Node) -> Plan:
+    """What the host should be like, by what it is known to be."""
+    try:
+        return plan.make_plan(pair, node, look_at(node))
+    except ValueError as error:
+        raise Refusal(f"{node.name} cannot be planned for: {error}", AGAIN) from error
+
+
+def changed(node: Node) -> None:
+    """What was known of the host no longer holds."""
+    RUN.surveys.pop(node.name, None)
+
+
+def store_for(pair: Pair) -> pki.Store:
+    """The pair's CAs on this machine, made when they are not there.
+
+    :raises Refusal: when they are damaged, or locked by a passphrase that was not given.
+    """
+    try:
+        return pki.Store.open(
+            PKI_DIR / pair.name, pair.name, os.environ.get("KEA_HA_CA_PASSPHRASE"), None
+        )
+    except pki.PkiError as error:
+        raise Refusal(error.what, error.remedy) from error

@@ -1,0 +1,100 @@
+"""The operation that gives a host its certificates: its key is made there and never leaves."""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra import host, state
+from pyinfra.api import StringCommand
+from pyinfra.api.command import QuoteString
+
+from kea_ha import layout, pki, plan
+from kea_ha.facts import PKI_DIR, changed, look_at, store_for
+from kea_ha.operations import rename, write
+from kea_ha.remote import Commands, Refusal, ask, checked_operation, need, say
+from kea_ha.settings import CertificateFiles, Node, Pair
+from kea_ha.survey import Survey
+
+
+@checked_operation
+def identity(*, pair: Pair, node: Node, which: str) -> Commands:
+    """Give the host one of its identities: ``ha`` towards its partner, ``api`` on the CA's port.
+
+    The key is made on the host and stays there; a signing request comes out, and the certificate
+    and the anchor go in.
+    """
+    if which == "api" and pair.settings.control_channel == "none":
+        host.noop("nothing listens for API clients")
+        return
+    own = node.own_certificates if which == "ha" else getattr(node.own_certificates, "api", None)
+    if own is not None:
+        yield from _own_identity(node, own, which)
+        return
+    if not state.is_executing and not pki.Store.exists(PKI_DIR / pair.name):
+        yield StringCommand("true")  # listing changes must not make a CA
+        return
+    store = store_for(pair)
+    anchor = store.peers_anchor_pem if which == "ha" else store.api_anchor_pem
+    findings = plan.identity_findings(node, look_at(node), which, anchor)
+    if not findings:
+        host.noop("valid, and of this pair's CA")
+        return
+    say(f"    {'; '.join(findings)}")
+    base = f"{layout.TLS_DIR}/{which}"
+    yield StringCommand(_MAKE_KEY.format(dir=layout.TLS_DIR, base=base))
+    request = need(
+        host,
+        f"openssl req -new -key {base}.key -subj /CN={QuoteString(node.server_name).obj}",
+        what="no signing request could be made",
+        remedy=f"check {base}.key on {node.name}; removing it makes a new one",
+    )
+    sign = store.sign_peer if which == "ha" else store.sign_api_server
+    try:
+        certificate = sign(request, name=node.name, address=node.address)
+    except pki.PkiError as error:
+        raise Refusal(error.what, error.remedy) from error
+    owner, mode = _identity_owner(look_at(node))
+    # The anchor first: a certificate without its anchor would be taken for a stranger's.
+    yield write(f"{base}-ca.crt", anchor, mode=mode, owner=owner)
+    yield write(f"{base}.crt", certificate, mode=mode, owner=owner)
+    yield rename(f"{base}-ca.crt")
+    yield rename(f"{base}.crt")
+    changed(node)
+
+
+# The directory belongs to root alone until Kea's group exists (the install step hands it over).
+_MAKE_KEY = """umask 077; mkdir -p {dir} && {{ [ -s {base}.key ] || {{
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 \\
+  -out {base}.key.new 2>/dev/null &&
+sync {base}.key.new && mv -f {base}.key.new {base}.key; }} && {{
+! getent group _kea >/dev/null ||
+{{ chown root:_kea {base}.key && chmod 640 {base}.key; }}; }}; }}"""
+
+
+def _identity_owner(seen: Survey) -> tuple[str, str]:
+    installed = any(name in seen.packages for name in ("kea-common", "isc-kea-dhcp4"))
+    return ("root:_kea", "640") if installed else ("root:root", "600")
+
+
+def _own_identity(node: Node, own: CertificateFiles, which: str) -> Commands:
+    """Copy, on the host, an identity that the operator keeps there, to where Kea may read it."""
+    base = f"{layout.TLS_DIR}/{which}"
+    copies = [
+        (own.key, f"{base}.key"),
+        (own.certificate, f"{base}.crt"),
+        (own.anchor, f"{base}-ca.crt"),
+    ]
+    same = " && ".join(f"cmp -s {shlex.quote(source)} {target}" for source, target in copies)
+    if ask(host, same).ok:
+        host.noop("the host's own certificates are in use")
+        return
+    owner, mode = _identity_owner(look_at(node))
+    yield StringCommand("mkdir -p -m 0750", layout.TLS_DIR)
+    for source, target in copies:
+        yield StringCommand(
+            "umask 077; cat", QuoteString(source), f">{target}.new",
+            f"&& chown {owner} {target}.new && chmod {mode} {target}.new",
+        )  # fmt: skip
+    for _, target in copies:
+        yield rename(target)
+    changed(node)

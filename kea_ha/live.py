@@ -1,0 +1,75 @@
+"""Do clients rely on a server, and what of a rollout would they feel? Pure judgements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kea_ha import certificates, layout, plan
+from kea_ha.settings import Node, Pair
+from kea_ha.survey import Survey
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """The CAs at hand on the operator's side, PEM; empty before there are any."""
+
+    peers: str = ""
+    api: str = ""
+
+
+def is_live(survey: Survey) -> bool:
+    """Whether clients may rely on this host.
+
+    An unfinished rollout is continued without being asked, unless the host already serves or
+    knows of leases: then it counts as live, as every accepted one does.
+    """
+    running = (
+        survey.unit(layout.DEBIAN.dhcp4_unit).is_active
+        or survey.unit(layout.ISC.dhcp4_unit).is_active
+    )
+    if "pair" not in survey.state:
+        return False
+    if "unfinished" not in survey.state:
+        return running or survey.leases > 0
+    if survey.state["unfinished"].startswith("adopting"):
+        return _serves(survey)  # the leases are those of the server that is taken over
+    return survey.leases > 0 or _serves(survey)
+
+
+def _serves(survey: Survey) -> bool:
+    try:
+        return (
+            survey.status["arguments"]["high-availability"][0]["ha-servers"]["local"]["scopes"]
+            != []
+            and survey.unit(layout.DEBIAN.dhcp4_unit).is_active
+        )
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
+def interruptions(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> list[str]:
+    """What would be done to a server and would interrupt its clients."""
+    wished = plan.make_plan(pair, node, survey)
+    changes = list(plan.pending(wished, survey))
+    if not changes:
+        unit = wished.packaging.dhcp4_unit
+        stale = plan.stale_inputs(wished, survey, unit)
+        changes += [f"restart {unit}: it was started before a change of {path}" for path in stale]
+    held = [("ha", layout.HA_ANCHOR, anchors.peers)]
+    if pair.settings.control_channel != "none":
+        held.append(("api", layout.API_ANCHOR, anchors.api))
+    for which, path, anchor in held:
+        # Another CA than the one at hand is a problem of its own, and has been named.
+        same = anchor and same_certificate(survey.certificates.get(path, ""), anchor)
+        if same and not node.own_certificates:
+            findings = plan.identity_findings(node, survey, which, anchor)
+            changes += [f"renew a certificate: {finding}" for finding in findings]
+    return changes
+
+
+def same_certificate(one: str, other: str) -> bool:
+    """Whether two PEMs are the same certificate; what cannot be read is not."""
+    try:
+        return certificates.inspect(one).fingerprint == certificates.inspect(other).fingerprint
+    except certificates.PkiError:
+        return False
