@@ -64,7 +64,7 @@ def before_connecting() -> None:
     RUN.scripts = _scripts_of(context)
     RUN.dry = bool(options["dry"])
     _catch_signals()
-    problems = [*_unfit_options(options)]
+    problems = [*_unfit_options(options), *_unfit_arguments(options)]
     try:
         _loading = True
         # pyinfra merges group data, host data and --data; asking it to do so once more, for us,
@@ -179,6 +179,15 @@ def _unfit_options(options: Mapping[str, Any]) -> Iterator[Problem]:
             "-y, or a terminal",
             f"run pyinfra -y {options['inventory']} {' '.join(options['operations'])}",
         )
+
+
+def _unfit_arguments(options: Mapping[str, Any]) -> Iterator[Problem]:
+    """Arguments of our scripts are switches: whatever is neither on nor off is a mistake."""
+    for item in options["data"]:
+        name, _, text = item.partition("=")
+        purposes = [ARGUMENTS[script][name] for script in RUN.scripts if name in ARGUMENTS[script]]
+        if purposes and not isinstance(parse_cli_arg(text), bool):
+            yield Problem(f"--data {name}", text, f"true or false: {purposes[0]}", "say which")
 
 
 def _limited_to(

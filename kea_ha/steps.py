@@ -26,10 +26,15 @@ def this_node(pair: Pair) -> Node:
     return pair.node(host.name)
 
 
+def called(node: Node) -> str:
+    """A host in the name of an operation: by its role when the operation is that of many pairs."""
+    return node.name if len(RUN.pairs) == 1 else f"the {node.role}"
+
+
 @deploy("0 Pre-flight")
 def take_lock(pair: Pair, node: Node) -> None:
     """Keep a second operator out, one host after the other in the same order for everyone."""
-    marks.lock(name=f"Hold {node.name} for this run", node=node)
+    marks.lock(name=f"Hold {called(node)} for this run", node=node)
 
 
 @deploy("0 Pre-flight")
@@ -61,7 +66,7 @@ def identify(pair: Pair, *, adopt: bool) -> None:
 @deploy("1 Install")
 def install(pair: Pair, node: Node) -> None:
     """Kea, and the Control Agent if wanted, on one host; nothing starts yet."""
-    on = f"on {node.name}"
+    on = f"on {called(node)}"
     operations.adopt(name=f"Keep what was {on} before", node=node)
     operations.packages(name=f"Install Kea {on}, not started", pair=pair, node=node)
     operations.ownership(name=f"Close Kea's directories {on}", pair=pair, node=node)
@@ -70,7 +75,7 @@ def install(pair: Pair, node: Node) -> None:
 @deploy("2 Configure")
 def configure(pair: Pair, node: Node) -> None:
     """Documents as checked candidates, then the daemons on them."""
-    on = f"on {node.name}"
+    on = f"on {called(node)}"
     put, run = operations.document, operations.service
     put(name=f"Write the drop-ins {on}", pair=pair, node=node, which="drop_ins")
     put(name=f"Check and write kea-dhcp4.conf {on}", pair=pair, node=node, which="dhcp4")
@@ -89,14 +94,14 @@ def configure(pair: Pair, node: Node) -> None:
 def verify_link(pair: Pair, node: Node) -> None:
     """From ``node`` to its partner: Kea's log, its HA status, and a request of our own."""
     partner = pair.partner_of(node)
-    checks.link(name=f"From {node.name} to {partner.name}", pair=pair, node=node)
+    checks.link(name=f"From {called(node)} to {called(partner)}", pair=pair, node=node)
 
 
 @deploy("4 Verify the opposite direction")
 def verify_opposite(pair: Pair, node: Node) -> None:
     """From the partner to ``node``'s address and port."""
     partner = pair.partner_of(node)
-    checks.opposite(name=f"From {partner.name} to {node.name}", pair=pair, node=node)
+    checks.opposite(name=f"From {called(partner)} to {called(node)}", pair=pair, node=node)
 
 
 @deploy("6 Accept the pair")
