@@ -18,7 +18,6 @@ if pair:
     for node in host.loop(pair.nodes):
         if host.name == node.name:
             steps.take_lock(pair, node)
-        steps.hold_together(name=f"The {node.role} is held", pair=pair, after="0 Pre-flight")
     steps.look(pair)
     steps.decide(pair, adopt=adopt)
     steps.identify(pair, adopt=adopt)

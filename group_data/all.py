@@ -88,8 +88,8 @@ admin_networks = []
 package_source = "distro"
 
 # None: keys and certificates are made by the rollout. Or files that are on each host already:
-# {"key": "/…", "certificate": "/…", "anchor": "/…"} for the peers, and in it if wanted
-# "api": {"key": …, "certificate": …, "anchor": …} for ca_port. The paths may differ between hosts.
+# {"key": "/…", "certificate": "/…", "anchor": "/…"}, by which the peers know each other. The paths
+# may differ between hosts. What serves ca_port is always made by the rollout.
 own_certificates = None
 
 # --- Anything else, in Kea's words --------------------------------------------------------------

@@ -249,8 +249,9 @@ def _equality_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
             continue
         for line in plan.pending(wished, survey):
             yield f"{node.name} is not as described: {line}"
-        for path in plan.stale_inputs(wished, survey, wished.packaging.dhcp4_unit):
-            yield f"{node.name}: kea-dhcp4 was started before {path} was changed"
+        unit = wished.packaging.dhcp4_unit
+        for why in plan.stale_inputs(wished, survey, unit):
+            yield f"{node.name}: {unit} wants a restart: {why}"
     found = documents.pair_differences(
         *(documents.parse_document(survey.text(layout.KEA_CONF) or "{}") for survey in surveys)
     )

@@ -61,6 +61,8 @@ def look(*, pair: Pair, node: Node) -> Commands:
 @checked_operation
 def decide(*, pair: Pair, adopt: bool) -> Commands:
     """Refuse, with every reason against both hosts at once, or go on."""
+    if any(set(failure.hosts) & set(_hosts_of(pair)) for failure in RUN.failures):
+        raise PartnerFailed  # held by another run, or not to be read: that has been said
     found = list(preflight.problems(pair, RUN.seen, _anchors(pair), adopt=adopt))
     if state.is_executing:
         found += [
@@ -74,9 +76,10 @@ def decide(*, pair: Pair, adopt: bool) -> Commands:
     if found:
         _only_once(pair)
         raise Refusal(
-            f"{_count(found, 'problem')}; nothing was changed.\n{_numbered(found)}",
+            f"{_count(found, 'problem')}:\n{_numbered(found)}",
             "mend what is listed, then run the same command again",
             _hosts_of(pair),
+            "refused; nothing was changed",
         )
     yield from _nothing("nothing stands against it")
 
@@ -101,35 +104,41 @@ def hold_together(*, pair: Pair, after: str) -> Commands:
 
 @checked_operation
 def answers(*, pair: Pair, node: Node) -> Commands:
-    """Wait until kea-dhcp4 answers on its socket and listens for its partner."""
-    unit = _unit_of(pair)
+    """Wait until what was started stays up: kea-dhcp4 answers, and each listener is open."""
+    packaging = layout.packaging(pair.settings.package_source)
+    units, ports = [packaging.dhcp4_unit], [pair.settings.ha_port]
+    if pair.settings.control_channel == "agent":
+        units.append(packaging.agent_unit)
+    if pair.settings.control_channel != "none":
+        ports.append(pair.settings.ca_port)
 
     def missing() -> str:
         survey = look_at(node, anew=True)
-        found = survey.unit(unit)
-        if found.active in ("failed", "inactive") or found.restarts > 3:
-            raise Refusal(_why_down(node, unit), AGAIN)
+        for unit in units:
+            found = survey.unit(unit)
+            if found.active in ("failed", "inactive") or found.restarts > 3:
+                raise Refusal(_why_down(node, unit), AGAIN)
         if survey.status is None:
-            return survey.status_error
-        if not survey.holders("tcp", pair.settings.ha_port):
-            return f"port {pair.settings.ha_port} is not open yet"
-        return ""
+            return f"kea-dhcp4: {survey.status_error}"
+        closed = [str(port) for port in ports if not survey.holders("tcp", port)]
+        return f"port {' and '.join(closed)} is not open yet" if closed else ""
 
     if state.is_executing:
         wait_until(
             missing,
             timeout_s=30,
-            what=f"kea-dhcp4 on {node.name} does not answer",
-            remedy=f"look at {layout.LOG} and `journalctl -u {unit}` on {node.name}",
+            what=f"{node.name} does not come up",
+            remedy=f"look at {layout.LOG} and `journalctl -u {' -u '.join(units)}` on {node.name}",
         )
     yield from _nothing("it answers")
 
 
 def _why_down(node: Node, unit: str) -> str:
+    log = layout.AGENT_LOG if "ctrl-agent" in unit else layout.LOG
     said = ask(
         host_of(node),
-        f"grep -aE ' (ERROR|FATAL) ' {layout.LOG} | tail -n 5; "
-        f"journalctl -q -o cat -n 5 -u {unit} | grep -aE 'ERROR|FATAL|rror'",
+        f"grep -aE ' (ERROR|FATAL) ' {log} | tail -n 5; "
+        f"journalctl -q -o cat -n 5 -u {unit} | grep -aE 'ERROR|FATAL|rror|exited'",
     )
     return f"{unit} on {node.name} does not stay up. In its own words:\n{said.words}"
 
@@ -147,7 +156,12 @@ def link(*, pair: Pair, node: Node) -> Commands:
     else:
         _await_attempts(pair, node)
         probes.prove_path(pair, node)
-        say(f"    path open, Kea tries, {partner.name} not installed yet")
+        there = (
+            "is not running"
+            if look_at(partner).unit(_unit_of(pair)).exists
+            else ("is not installed yet")
+        )
+        say(f"    path open, Kea tries; its partner on {partner.name} {there}")
     yield from _nothing("verified")
 
 
@@ -238,10 +252,12 @@ def judge(*, pair: Pair, node: Node) -> Commands:
     if found:
         _only_once(pair)
         raise Refusal(
-            f"the pair is not accepted; {acceptance.serving(pair, EVIDENCE)}.\n{_numbered(found)}",
+            f"{acceptance.serving(pair, EVIDENCE)}; {_count(found, 'finding')}:\n"
+            f"{_numbered(found)}",
             "docs/runbook.md, When the pair is not accepted, goes through these; "
             "`pyinfra -y inventory.py runbook/verify.py` asks again and changes nothing",
             _hosts_of(pair),
+            "not accepted",
         )
     RUN.verdicts[pair.name] = f"accepted. {acceptance.verdict(pair, EVIDENCE)}"
     yield from _nothing("accepted")

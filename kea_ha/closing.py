@@ -26,10 +26,10 @@ def _words_for(pair: Pair) -> list[str]:
     warnings = [f"  Note  {text}" for text in RUN.warnings.get(pair.name, [])]
     failures = _failures_of(pair)
     if RUN.interrupted:
-        body = [f"{pair.name}: interrupted ({RUN.interrupted}). Run the same command again: "
-                "it continues where it stopped."]  # fmt: skip
+        body = [f"{pair.name}: interrupted ({RUN.interrupted}). Run the same command again; "
+                "a rollout continues where it stopped."]  # fmt: skip
     elif failures:
-        body = [f"{pair.name}: not accepted."]
+        body = [f"{pair.name}: {failures[0].outcome}."]
         for failure in failures:
             body += ["", f"  Host  {', '.join(failure.hosts)}", f"  Step  {failure.step}"]
             body += _hanging("Why", failure.why) + _hanging("Do", failure.remedy)
@@ -75,6 +75,6 @@ def _failure_of_pyinfra(host: Host) -> Failure:
         (host.name,),
         "Connect",
         "could not be reached over ssh (pyinfra's own words are above)",
-        "check that the host is up, and its name, key and user in inventory.py; "
-        f"`pyinfra inventory.py fact server.Date --limit {host.name}` tries it alone",
+        "check that the host is up, and its name, key and user in inventory.py; ssh to it by "
+        "hand tells more",
     )

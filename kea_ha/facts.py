@@ -13,7 +13,7 @@ from pathlib import Path
 from pyinfra import inventory
 from pyinfra.api.host import Host
 
-from kea_ha import layout, pki, plan, survey
+from kea_ha import pki, plan, survey
 from kea_ha.plan import Plan
 from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, Refusal, ask
@@ -21,9 +21,6 @@ from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
 
 PKI_DIR = Path("pki")
-IDENTITY_FILES = {
-    Path(path).name: path for path in (*layout.HA_FILES, *layout.API_FILES, *layout.KEYS)
-}  # fmt: skip
 
 
 def host_of(node: Node) -> Host:
@@ -38,7 +35,7 @@ def look_at(node: Node, *, anew: bool = False) -> Survey:
     """
     if anew or node.name not in RUN.surveys:
         before = time.time()
-        answer = ask(host_of(node), survey.build_script(IDENTITY_FILES))
+        answer = ask(host_of(node), survey.build_script(node.own_certificates))
         try:
             found = survey.parse_survey(answer.stdout.splitlines())
         except survey.SurveyError as error:

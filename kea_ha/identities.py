@@ -12,7 +12,7 @@ from kea_ha import layout, pki, plan
 from kea_ha.facts import PKI_DIR, changed, look_at, store_for
 from kea_ha.operations import rename, write
 from kea_ha.remote import Commands, Refusal, ask, checked_operation, need, say
-from kea_ha.settings import CertificateFiles, Node, Pair
+from kea_ha.settings import Node, OwnCertificates, Pair
 from kea_ha.survey import Survey
 
 
@@ -26,9 +26,8 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     if which == "api" and pair.settings.control_channel == "none":
         host.noop("nothing listens for API clients")
         return
-    own = node.own_certificates if which == "ha" else getattr(node.own_certificates, "api", None)
-    if own is not None:
-        yield from _own_identity(node, own, which)
+    if which == "ha" and node.own_certificates is not None:
+        yield from _own_identity(node, node.own_certificates)
         return
     if not state.is_executing and not pki.Store.exists(PKI_DIR / pair.name):
         yield StringCommand("true")  # listing changes must not make a CA
@@ -76,13 +75,12 @@ def _identity_owner(seen: Survey) -> tuple[str, str]:
     return ("root:_kea", "640") if installed else ("root:root", "600")
 
 
-def _own_identity(node: Node, own: CertificateFiles, which: str) -> Commands:
+def _own_identity(node: Node, own: OwnCertificates) -> Commands:
     """Copy, on the host, an identity that the operator keeps there, to where Kea may read it."""
-    base = f"{layout.TLS_DIR}/{which}"
     copies = [
-        (own.key, f"{base}.key"),
-        (own.certificate, f"{base}.crt"),
-        (own.anchor, f"{base}-ca.crt"),
+        (own.key, layout.HA_KEY),
+        (own.certificate, layout.HA_CERTIFICATE),
+        (own.anchor, layout.HA_ANCHOR),
     ]
     same = " && ".join(f"cmp -s {shlex.quote(source)} {target}" for source, target in copies)
     if ask(host, same).ok:

@@ -23,14 +23,10 @@ def is_live(survey: Survey) -> bool:
     An unfinished rollout is continued without being asked, unless the host already serves or
     knows of leases: then it counts as live, as every accepted one does.
     """
-    running = (
-        survey.unit(layout.DEBIAN.dhcp4_unit).is_active
-        or survey.unit(layout.ISC.dhcp4_unit).is_active
-    )
     if "pair" not in survey.state:
         return False
     if "unfinished" not in survey.state:
-        return running or survey.leases > 0
+        return _runs(survey) or survey.leases > 0
     if survey.state["unfinished"].startswith("adopting"):
         return _serves(survey)  # the leases are those of the server that is taken over
     return survey.leases > 0 or _serves(survey)
@@ -38,32 +34,42 @@ def is_live(survey: Survey) -> bool:
 
 def _serves(survey: Survey) -> bool:
     try:
-        return (
-            survey.status["arguments"]["high-availability"][0]["ha-servers"]["local"]["scopes"]
-            != []
-            and survey.unit(layout.DEBIAN.dhcp4_unit).is_active
-        )
+        local = survey.status["arguments"]["high-availability"][0]["ha-servers"]["local"]
     except (KeyError, IndexError, TypeError):
         return False
+    return _runs(survey) and local.get("scopes") != []
+
+
+def _runs(survey: Survey) -> bool:
+    units = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit)
+    return any(survey.unit(unit).is_active for unit in units)
 
 
 def interruptions(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> list[str]:
     """What would be done to a server and would interrupt its clients."""
     wished = plan.make_plan(pair, node, survey)
     changes = list(plan.pending(wished, survey))
-    if not changes:
-        unit = wished.packaging.dhcp4_unit
-        stale = plan.stale_inputs(wished, survey, unit)
-        changes += [f"restart {unit}: it was started before a change of {path}" for path in stale]
-    held = [("ha", layout.HA_ANCHOR, anchors.peers)]
+    changes += _identity_changes(pair, node, survey, anchors)
+    unit = wished.packaging.dhcp4_unit
+    if not changes and survey.unit(unit).is_active:  # starting what is down interrupts nobody
+        changes += [f"restart {unit}: {why}" for why in plan.stale_inputs(wished, survey, unit)]
+    return changes
+
+
+def _identity_changes(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> list[str]:
+    changes = []
+    own = node.own_certificates
+    if own is not None and not plan.own_is_in_use(own, survey):
+        changes.append(f"use {own.certificate}, which is not the certificate in use")
+    held = [] if own is not None else [("ha", layout.HA_ANCHOR, anchors.peers)]
     if pair.settings.control_channel != "none":
         held.append(("api", layout.API_ANCHOR, anchors.api))
     for which, path, anchor in held:
+        live = survey.certificates.get(path)
         # Another CA than the one at hand is a problem of its own, and has been named.
-        same = anchor and same_certificate(survey.certificates.get(path, ""), anchor)
-        if same and not node.own_certificates:
+        if live is None or (anchor and same_certificate(live, anchor)):
             findings = plan.identity_findings(node, survey, which, anchor)
-            changes += [f"renew a certificate: {finding}" for finding in findings]
+            changes += [f"make a certificate: {finding}" for finding in findings]
     return changes
 
 

@@ -35,6 +35,7 @@ def lock(*, node: Node) -> Commands:
         f"{node.name} is being worked on by another run: {holder}",
         "wait for that run to end. If its operator is gone: end that process on "
         f"{node.name} (it is the ssh session of that run), which lets go of the host",
+        outcome="refused; nothing was changed",
     )
     yield  # pragma: no cover - an operation is a generator
 

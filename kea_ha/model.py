@@ -72,18 +72,12 @@ class _Model(BaseModel):
 _A_FILE: Final = "the absolute path of a file on the host"
 
 
-class CertificateFiles(_Model):
-    """Files on the host: a private key, its certificate, the anchor that others must chain to."""
+class OwnCertificates(_Model):
+    """Files on the host: its key and certificate for its partner, the anchor of its partner's."""
 
     key: HostPath = Field(description=_A_FILE)
     certificate: HostPath = Field(description=_A_FILE)
     anchor: HostPath = Field(description=_A_FILE)
-
-
-class OwnCertificates(CertificateFiles):
-    """Certificates of the operator's own: for the peers, and optionally `api` for port 8001."""
-
-    api: CertificateFiles | None = None
 
 
 class NodeDraft(_Model):

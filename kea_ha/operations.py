@@ -110,12 +110,9 @@ def adopt(*, node: Node) -> Commands:
     if not seen.state.get("unfinished", "").startswith("adopting"):
         host.noop("nothing here that is not ours")
         return
-    running = [
-        unit
-        for unit in (*layout.FOREIGN_UNITS, *(u for p in (layout.DEBIAN, layout.ISC)
-                                              for u in (p.dhcp4_unit, p.agent_unit)))
-        if seen.unit(unit).is_active
-    ]  # fmt: skip
+    own = [unit for p in (layout.DEBIAN, layout.ISC) for unit in (p.dhcp4_unit, p.agent_unit)]
+    running = [unit for unit in own if seen.unit(unit).is_active]
+    running += seen.dhcp_units(layout.FOREIGN_UNITS)
     for unit in running:
         yield StringCommand("systemctl disable --quiet --now", unit)
     kept = f"{layout.STATE_DIR}/adopted"

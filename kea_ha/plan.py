@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from kea_ha import certificates, documents, layout
 from kea_ha.layout import Packaging
-from kea_ha.settings import Node, Pair
+from kea_ha.settings import Node, OwnCertificates, Pair
 from kea_ha.survey import RemoteFile, Survey
 
 #: What every host gets besides Kea, and why: openssl makes keys and proves handshakes, curl speaks
@@ -236,17 +236,46 @@ def identity_findings(node: Node, survey: Survey, which: str, anchor: str) -> tu
     return tuple(f"{base}.crt: {finding}" for finding in found)
 
 
+def own_findings(own: OwnCertificates, survey: Survey) -> tuple[str, ...]:
+    """What is wrong with the identity that the host brings itself, before any of it is used."""
+    read = survey.certificates
+    missing = [path for path in (own.certificate, own.anchor) if path not in read]
+    missing += [own.key] if own.key not in survey.files else []
+    if missing:
+        return tuple(f"{path} is not there" for path in missing)
+    found = certificates.check_identity(
+        read[own.certificate],
+        read[own.anchor],
+        public_key_pem=survey.public_keys.get(own.key, ""),
+        purposes=certificates.BOTH,
+        now=survey.time,
+    )
+    return tuple(f"{own.certificate}: {finding}" for finding in found)
+
+
+def own_is_in_use(own: OwnCertificates, survey: Survey) -> bool:
+    """Whether Kea's copies of the host's own identity are the same as the files themselves."""
+    sha256s = {path: file.sha256 for path, file in survey.files.items()}
+    public = survey.public_keys
+    return (
+        sha256s.get(own.certificate, "") == sha256s.get(layout.HA_CERTIFICATE)
+        and sha256s.get(own.anchor, "") == sha256s.get(layout.HA_ANCHOR)
+        and public.get(own.key, "") == public.get(layout.HA_KEY)
+    )
+
+
 def stale_inputs(plan: Plan, survey: Survey, unit: str) -> tuple[str, ...]:
-    """Files that are, or are to be, other than those the running service was started from.
+    """Why the running service is not what would be started now, in words; nothing if it is.
 
     The unit's drop-in notes at each start what it was made from, also when systemd restarts it.
     """
     noted = survey.started_from.get(unit)
     if noted is None:
-        return ("nothing is known of how it was started",)
+        return ("it is not known what it was started from",)
     started = {
         path: digest for digest, _, path in (line.partition("  ") for line in noted.splitlines())
     }
     now = {path: file.sha256 for path, file in survey.files.items() if file.sha256 != "-"}
     now |= {wanted.path: wanted.sha256 for wanted in plan.files}
-    return tuple(path for path, digest in started.items() if now.get(path, digest) != digest)
+    changed = [path for path, digest in started.items() if now.get(path, digest) != digest]
+    return tuple(f"it was started before {path} was changed" for path in changed)

@@ -67,11 +67,11 @@ def problems(
         if node.name in seen:
             found += _host_problems(pair, node, seen[node.name], adopt=adopt)
             found += _identity_problems(pair, node, seen[node.name].survey, anchors)
+            found += _live_problems(pair, node, seen[node.name].survey, anchors)
     if all(node.name in seen for node in pair.nodes):
         primary, standby = (seen[node.name] for node in pair.nodes)
         found += _clock_problems(pair, primary, standby)
         found += _version_problems(pair, primary.survey, standby.survey)
-        found += _live_problems(pair, seen, anchors)
     return tuple(dict.fromkeys(found))
 
 
@@ -260,11 +260,7 @@ def _ownership_problems(
     if owner or adopt:
         return
     kea = [name for name in survey.packages if name.endswith(("dhcp4-server", "kea-dhcp4"))]
-    others = [
-        unit
-        for unit in layout.FOREIGN_UNITS
-        if survey.unit(unit).is_active and survey.holders("udp", 67)
-    ]
+    others = survey.dhcp_units(layout.FOREIGN_UNITS)
     for name in [*kea, *others]:
         yield Problem(
             "what is there",
@@ -291,7 +287,7 @@ def _dhcp_problems(node: Node, answer: DhcpAnswer | None) -> Iterable[Problem]:
     if answer.error:
         yield Problem(
             "DHCP on its network",
-            f"could not be asked: {answer.error}",
+            f"unknown, since it could not be asked: {answer.error}",
             "a probe that can decide",
             "check the interface and the package dhcpcd-base on the host, then run again",
             node.name,
@@ -301,9 +297,19 @@ def _dhcp_problems(node: Node, answer: DhcpAnswer | None) -> Iterable[Problem]:
 def _identity_problems(
     pair: Pair, node: Node, survey: Survey, anchors: Anchors
 ) -> Iterable[Problem]:
-    if node.own_certificates:
-        return
-    held = ((layout.HA_ANCHOR, anchors.peers, "peers"), (layout.API_ANCHOR, anchors.api, "API"))
+    own = node.own_certificates
+    for finding in plan.own_findings(own, survey) if own else ():
+        yield Problem(
+            "own_certificates",
+            f"not usable: {finding}",
+            "a key, its certificate for serverAuth and clientAuth, and the anchor of both hosts'",
+            "mend the files on the host",
+            where=node.name,
+        )
+    held = (
+        (layout.HA_ANCHOR if own is None else "", anchors.peers, "peers"),
+        (layout.API_ANCHOR, anchors.api, "API clients"),
+    )
     for path, at_hand, whose in held:
         live = survey.certificates.get(path)
         if live is None:
@@ -311,16 +317,16 @@ def _identity_problems(
         if at_hand and same_certificate(live, at_hand):
             continue
         if not at_hand:
-            given = f"trusts a {whose} CA, and there is no pki/{pair.name}/ here"
+            given = f"of a CA for {whose}, and there is no pki/{pair.name}/ here"
         else:
-            given = f"trusts another {whose} CA than the one in pki/{pair.name}/ here"
+            given = f"of another CA for {whose} than the one in pki/{pair.name}/ here"
         yield Problem(
             f"{path}",
             given,
             f"the CA that this host's certificates come from, in pki/{pair.name}/",
             f"copy pki/{pair.name}/ from the machine that rolled this pair out (docs/runbook.md, "
-            "Keep pki/); or, to make new identities deliberately, remove "
-            f"{layout.TLS_DIR} on both hosts",
+            "Keep pki/); or, to make new identities deliberately, stop Kea on both hosts and "
+            f"remove {layout.TLS_DIR} there",
             where=node.name,
         )
 
@@ -354,22 +360,20 @@ def _version_problems(pair: Pair, primary: Survey, standby: Survey) -> Iterable[
         )
 
 
-def _live_problems(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> Iterable[Problem]:
+def _live_problems(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> Iterable[Problem]:
     """Changes that would restart a server which clients rely on."""
-    for node in pair.nodes:
-        survey = seen[node.name].survey
-        if not is_live(survey):
-            continue
-        if plan.version_of(pair, survey) is None or plan.interface_of(node, survey) is None:
-            continue
-        changes = interruptions(pair, node, survey, anchors)
-        if changes:
-            listed = "\n      ".join(changes)
-            yield Problem(
-                "the live server",
-                f"to be changed, which would interrupt its clients:\n      {listed}\n  ",
-                "no change (changing a live pair host by host, under maintenance, is to come)",
-                "put the settings back (a forgotten --data counts, too): "
-                "docs/runbook.md, Change a live pair",
-                where=node.name,
-            )
+    if not is_live(survey):
+        return
+    if plan.version_of(pair, survey) is None or plan.interface_of(node, survey) is None:
+        return
+    changes = interruptions(pair, node, survey, anchors)
+    if changes:
+        listed = "\n      ".join(changes)
+        yield Problem(
+            "the live server",
+            f"to be changed, which would interrupt its clients:\n      {listed}",
+            "no change (changing a live pair host by host, under maintenance, is to come)",
+            "put the settings back (a forgotten --data counts, too): "
+            "docs/runbook.md, Change a live pair",
+            where=node.name,
+        )

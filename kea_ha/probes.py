@@ -21,7 +21,7 @@ from kea_ha import certificates, controls, layout, pki
 from kea_ha.facts import PKI_DIR, host_of, store_for
 from kea_ha.preflight import DhcpAnswer, Path
 from kea_ha.record import RUN
-from kea_ha.remote import AGAIN, Refusal, ask, wait_until
+from kea_ha.remote import AGAIN, Refusal, ask, say, wait_until
 from kea_ha.settings import Node, Pair
 
 #: How long another DHCP server has to answer: dnsmasq pings an address for 3 s before it offers it.
@@ -75,11 +75,13 @@ def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
     interface = survey.interface_with(node.address)
     if interface is None:
         return None
+    seconds = DHCP_AGAIN_S if "accepted" in survey.state else DHCP_S
+    say(f"    listening {seconds} s for other DHCP servers")
     script = _ASK_DHCP.format(
         dir=layout.VOLATILE_DIR,
         ignore=" ".join(f"-X {n.address}" for n in pair.nodes),
         interface=interface.name,
-        seconds=DHCP_AGAIN_S if "accepted" in survey.state else DHCP_S,
+        seconds=seconds,
     )
     answer = ask(host, script)
     servers = tuple(dict.fromkeys(re.findall(r"offered \S+ from ([0-9.]+)", answer.stdout)))
@@ -89,15 +91,16 @@ def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
 
 
 _ASK_DHCP = r"""
-export LC_ALL=C PATH=/usr/sbin:/sbin:/usr/bin:/bin
+export LC_ALL=C PATH=/usr/sbin:/sbin:/usr/bin:/bin; exec 2>&1
 probe=$(command -v dhcpcd)
 if [ -z "$probe" ]; then
   umask 022; mkdir -p -m 0700 {dir}; gone=$(mktemp -d {dir}/probe.XXXXXX) || exit 1
   trap 'rm -rf "$gone"' EXIT; cd "$gone" && chmod 755 . || exit 1
-  apt-get -qq download dhcpcd-base >&2 && dpkg -x dhcpcd-base_*.deb . || exit 1
+  apt-get -qq -o APT::Sandbox::User=root download dhcpcd-base || exit 1
+  dpkg -x dhcpcd-base_*.deb . || exit 1
   for probe in "$gone"/usr/sbin/dhcpcd "$gone"/sbin/dhcpcd; do [ ! -x "$probe" ] || break; done
 fi
-timeout -k 1 {seconds} "$probe" -4 -T -B -L -f /dev/null -c /bin/true {ignore} {interface} 2>&1
+timeout -k 1 {seconds} "$probe" -4 -T -B -L -f /dev/null -c /bin/true {ignore} {interface}
 case $? in 0|1|124) echo "@@ asked" ;; esac
 """
 

@@ -32,7 +32,8 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         remedy = f"{self.remedy[:1].upper()}{self.remedy[1:].rstrip('.')}."
-        return f"{place}{self.setting} is {self.given}. Allowed: {self.allowed}. {remedy}"
+        end = "\n   " if "\n" in self.given else "."
+        return f"{place}{self.setting} is {self.given}{end} Allowed: {self.allowed}. {remedy}"
 
 
 class SettingsError(Exception):

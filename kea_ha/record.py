@@ -25,6 +25,8 @@ class Failure:
     step: str
     why: str
     remedy: str
+    #: What it means for the pair, in a word or two: ``stopped``, ``refused``, ``not accepted``.
+    outcome: str = "stopped"
 
 
 @dataclass

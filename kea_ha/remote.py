@@ -41,14 +41,18 @@ PROGRESS_S = 2.0
 class Refusal(Exception):
     """Raised when a step cannot go on: ``why`` it cannot, and the ``remedy`` for the operator.
 
-    ``hosts`` names those that it concerns, when they are others than the one that found out.
+    ``hosts`` names those that it concerns, when they are others than the one that found out;
+    ``outcome`` is what it means for the pair, in a word or two.
     """
 
-    def __init__(self, why: str, remedy: str, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, why: str, remedy: str, hosts: tuple[str, ...] = (), outcome: str = "stopped"
+    ) -> None:
         super().__init__(why)
         self.why = why
         self.remedy = remedy
         self.hosts = hosts
+        self.outcome = outcome
 
 
 class PartnerFailed(Exception):
@@ -181,7 +185,13 @@ def _give_up_host() -> Commands:
 
 def _remember(refusal: Refusal) -> None:
     names = state.get_op_meta(host.current_op_hash or "").names
-    failure = Failure(refusal.hosts or (host.name,), ", ".join(names), refusal.why, refusal.remedy)
+    failure = Failure(
+        refusal.hosts or (host.name,),
+        ", ".join(names),
+        refusal.why,
+        refusal.remedy,
+        refusal.outcome,
+    )
     # While changes are listed each host judges by what is known so far; the last word is fullest.
     RUN.failures = [
         one for one in RUN.failures if (one.hosts, one.step) != (failure.hosts, failure.step)

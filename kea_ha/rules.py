@@ -164,30 +164,18 @@ def _timers_rise(draft: Draft) -> Iterator[Problem]:
         )
 
 
-@RULES.reads("own_certificates", "control_channel")
+@RULES.reads("own_certificates")
 def _own_certificates(draft: Draft) -> Iterator[Problem]:
     own = [node.own_certificates for node in draft.nodes]
     if len(own) != 2:
         return
-    kinds = [(files is not None, files is not None and files.api is not None) for files in own]
-    if kinds[0] != kinds[1]:
+    if (own[0] is None) != (own[1] is None):
         yield Problem(
             "own_certificates",
-            "not the same kind on both hosts",
-            "the same on both: none, peers' files, or peers' and api files (paths may differ)",
+            "given for one host alone",
+            "none, or files on both hosts (the paths may differ)",
             "Give both hosts certificates of the same authority.",
         )
-    for node in draft.nodes:
-        files = node.own_certificates
-        if files is not None and files.api is not None and files.api.anchor == files.anchor:
-            yield Problem(
-                "own_certificates.api.anchor",
-                shown(files.api.anchor),
-                "another authority than the peers': whoever holds a certificate of the peers' "
-                "authority can drive the HA listener",
-                "Issue the API clients' certificates from an authority of their own.",
-                node.name,
-            )
 
 
 @RULES.reads("extra", "control_channel")

@@ -7,8 +7,11 @@ rest of the command line are judged there, in plain Python, and a refusal names 
 from __future__ import annotations
 
 import atexit
+import logging
 import signal
 import sys
+import threading
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -64,6 +67,7 @@ def before_connecting() -> None:
     RUN.scripts = _scripts_of(context)
     RUN.dry = bool(options["dry"])
     _catch_signals()
+    _quiet_paramiko()
     problems = [*_unfit_options(options), *_unfit_arguments(options)]
     try:
         _loading = True
@@ -153,14 +157,6 @@ def _pair_groups(inventory: Inventory) -> dict[str, list[Host]]:
 
 
 def _override_data(given: Collection[str]) -> dict[str, Any]:
-    bad = [item for item in given if "=" not in item]
-    if bad:
-        raise SettingsError(
-            tuple(
-                Problem("--data", item, "NAME=VALUE", "write it as --data NAME=VALUE")
-                for item in bad
-            )
-        )
     return {name: parse_cli_arg(text) for name, _, text in (item.partition("=") for item in given)}
 
 
@@ -230,6 +226,22 @@ def _catch_signals() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
+
+
+def _quiet_paramiko() -> None:
+    """Keep paramiko's tracebacks off the screen: pyinfra says in a line why a host is not reached.
+
+    They come through its own logger, and from its threads when a ProxyCommand ends early.
+    """
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
+    usual = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        frames = traceback.extract_tb(args.exc_traceback)
+        if not any("paramiko" in Path(frame.filename).parts for frame in frames):
+            usual(args)
+
+    threading.excepthook = hook
 
 
 def _refuse(problems: Collection[Problem]) -> NoReturn:

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ValidationError
 
 from kea_ha import address_rules, rules
 from kea_ha.model import (
-    CertificateFiles,
     Node,
     NodeDraft,
     OwnCertificates,
@@ -31,7 +30,6 @@ from kea_ha.rules import Draft, Entry
 from kea_ha.versions import version_problems, version_warnings
 
 __all__ = [
-    "CertificateFiles",
     "Node",
     "OwnCertificates",
     "Pair",

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kea_ha import layout
+from kea_ha.model import OwnCertificates
 
 #: Packages whose version decides something. ISC's own packages carry other names.
 PACKAGES = (
@@ -161,16 +162,24 @@ class Survey:
         """The sockets bound to ``port``, on whichever address."""
         return tuple(s for s in self.listeners if s.protocol == protocol and s.port == port)
 
+    def dhcp_units(self, among: Iterable[str]) -> tuple[str, ...]:
+        """The units ``among`` these that serve DHCP: a dnsmasq may be there for DNS alone."""
+        serving = {pid for one in self.holders("udp", 67) for _, pid in one.processes}
+        return tuple(
+            name
+            for name in among
+            if self.unit(name).is_active and self.unit(name).main_pid in serving
+        )
 
-def build_script(identity_files: Mapping[str, str]) -> str:
-    """The survey as one shell script.
 
-    ``identity_files`` maps a name (``ha.crt``, ``ha.key``, ``ha-ca.crt``, ``api…``) to the path
-    on the host where that file stands, which is not ours when the host brings its own.
-    """
+def build_script(own: OwnCertificates | None = None) -> str:
+    """The survey as one shell script; ``own`` are identity files that the host brings itself."""
     quoted = shlex.join
-    certificates = [p for n, p in identity_files.items() if n.endswith(".crt")]
-    keys = [p for n, p in identity_files.items() if n.endswith(".key")]
+    certificates = [*layout.HA_FILES, *layout.API_FILES]
+    keys = [*layout.KEYS]
+    if own is not None:
+        certificates += [own.certificate, own.anchor]
+        keys.append(own.key)
     return _TEMPLATE.format(
         packages=quoted(PACKAGES),
         units=quoted(UNITS),

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 HOSTS = {"host-1": "192.168.1.2", "host-2": "192.168.1.3"}
 FAST = ("--data", "failover_profile=fast")
+# Not `python -m pyinfra`: that loads ssh before it is made cooperative, and hangs.
+PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
 DEPLOY = ("-y", "inventory.py", "deploy.py")
 VERIFY = ("-y", "inventory.py", "runbook/verify.py")
 UNITS = ("kea-dhcp4-server.service", "kea-ctrl-agent.service")
@@ -166,7 +168,7 @@ class Clone:
         kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SSH_AUTH_SOCK")}
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pyinfra", *arguments],
+                [PYINFRA, *arguments],
                 cwd=self.directory,
                 env={**kept, **own, **(environment or {})},
                 stdin=subprocess.DEVNULL,

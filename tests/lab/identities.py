@@ -76,7 +76,9 @@ class Authority:
 def throwaway_peer(store: Store, directory: Path) -> Identity:
     """A certificate of the pair's own peers' CA, such as a third host would have."""
     key = new_key()
-    return Identity(key, store.sign_peer(_request(directory, key), name="x", address="192.168.1.10"))
+    return Identity(
+        key, store.sign_peer(_request(directory, key), name="x", address="192.168.1.10")
+    )
 
 
 def api_client(store: Store) -> Identity:

@@ -363,7 +363,9 @@ def test_kea_cannot_replace_what_root_wrote_for_it(pair: Lab, host: str) -> None
     """/etc/kea is root's with mode 0750, and the service's own user can write nowhere in it."""
     assert "750 root:_kea\n" == bench.sh(pair, host, "stat -c '%a %U:%G' /etc/kea")
     for path in ("/etc/kea/new", "/etc/kea/tls/new", "/etc/kea/kea-dhcp4.conf"):
-        done = pair.exec(host, ["runuser", "-u", "_kea", "--", "sh", "-c", f": >>{path}"], check=False)
+        done = pair.exec(
+            host, ["runuser", "-u", "_kea", "--", "sh", "-c", f": >>{path}"], check=False
+        )
         assert done.returncode != 0, path
     # As that user, in a place that is its own, the same does succeed.
     bench.sh(pair, host, "runuser -u _kea -- sh -c ': >>/var/lib/kea/new && rm /var/lib/kea/new'")

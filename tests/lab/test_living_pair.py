@@ -44,9 +44,7 @@ def test_a_crashed_kea_is_back_within_seconds(lab: Lab, operator: Clone, host: s
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_after_a_reboot_the_pair_comes_back_by_itself(
-    lab: Lab, operator: Clone, host: str
-) -> None:
+def test_after_a_reboot_the_pair_comes_back_by_itself(lab: Lab, operator: Clone, host: str) -> None:
     """Nothing is typed: the host boots, Kea joins its partner, verify.py accepts the pair."""
     bench.reboot(lab, host)
 
@@ -96,7 +94,7 @@ def test_verify_never_accepts_a_pair_that_is_not(lab: Lab, operator: Clone) -> N
 def test_an_operator_without_the_pairs_ca_is_refused(
     lab: Lab, operator: Clone, colleague: Clone
 ) -> None:
-    """Another clone, no pki/: told to copy it, nothing changed; with the copy, accepted as it is."""
+    """Another clone, no pki/: told to copy it, nothing changed; with the copy, accepted."""
     before = bench.process_ids(lab), [bench.files(lab, host) for host in HOSTS]
 
     outcome = colleague.deploy(*FAST)

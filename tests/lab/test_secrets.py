@@ -58,7 +58,8 @@ class Watched:
         """Secrets in what a machine keeps in memory, and in what it logs."""
         found = []
         for name in (*HOSTS, "client"):
-            said = self.lab.exec(name, ["journalctl", "--all", "--no-pager", "-o", "cat"], text=False)
+            journal = ["journalctl", "--all", "--no-pager", "-o", "cat"]
+            said = self.lab.exec(name, journal, text=False)
             kept = self.lab.exec(
                 name,
                 ["sh", "-c", "find /run /tmp /dev/shm -type f -size -1024k -exec cat {} +"],

@@ -70,6 +70,12 @@ class Outcome:
         """The last blocks, one for each pair."""
         return re.findall(r"^-{70,}\n(.*?)\n-{70,}$", self.output, flags=re.M | re.S)
 
+    def must_say(self, *words: str) -> None:
+        """Fail, showing all of it, unless each of these words is in the last block."""
+        for one in words:
+            if one not in self.last_block:
+                raise AssertionError(f"{one!r} is not in the last block:\n{self.last_block}")
+
     def block_of(self, pair: str) -> str:
         """The last block of one pair."""
         return next(block for block in self.blocks if block.startswith(f"{pair}:"))

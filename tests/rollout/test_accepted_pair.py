@@ -27,12 +27,11 @@ def test_a_change_to_a_live_pair_is_refused_and_listed(accepted: Accepted) -> No
         outcome = accepted.operator.run()
 
     assert outcome.status == 1
-    assert "a live pair" in outcome.last_block
     for host in ("dhcp-a", "dhcp-b"):
-        assert f"{host}, a live pair" in outcome.last_block
-    assert "valid-lifetime" in outcome.last_block
-    assert "43200" in outcome.last_block
-    assert "50000" in outcome.last_block
+        outcome.must_say(f"{host}: the live server is to be changed")
+    outcome.must_say("valid-lifetime")
+    outcome.must_say("43200")
+    outcome.must_say("50000")
 
 
 def test_a_dry_run_tells_a_pending_change(accepted: Accepted) -> None:
@@ -50,7 +49,7 @@ def test_a_dry_run_on_a_pair_as_described_finds_nothing_to_do(accepted: Accepted
     outcome = accepted.operator.run("--dry", "inventory.py", "deploy.py")
 
     assert outcome.status == 0, outcome.output
-    assert "nothing was changed" in outcome.last_block
+    outcome.must_say("nothing was changed")
     assert "Grand total" not in outcome.output or outcome.totals()[0] == 0
 
 
@@ -75,9 +74,8 @@ def test_verify_says_when_a_host_cannot_be_reached(accepted: Accepted) -> None:
         assert outcome.status != 0, off
         assert outcome.blocks, outcome.output
         assert "accepted." not in outcome.last_block.replace("not accepted", "")
-        for host in off:
-            assert host in outcome.last_block
-        assert "ssh" in outcome.last_block
+        outcome.must_say(*off)
+        outcome.must_say("could not be re")
         assert "Traceback" not in outcome.output
 
 
@@ -88,8 +86,8 @@ def test_a_clone_without_the_identities_is_refused_and_told_what_to_do(accepted:
     outcome = other.run()
 
     assert outcome.status == 1
-    assert "there is no pki/office/ here" in outcome.last_block
-    assert "copy pki/office/" in outcome.last_block
+    outcome.must_say("there is no pki/office/ here")
+    outcome.must_say("Copy pki/office/")
     assert not (other.directory / "pki").exists()
 
 
@@ -110,5 +108,5 @@ def test_limit_to_a_host_of_a_live_pair_skips_the_acceptance(accepted: Accepted)
     outcome = accepted.operator.run("-y", "inventory.py", "deploy.py", "--limit", "dhcp-b")
 
     assert outcome.status == 0, outcome.output
-    assert "not accepted, since --limit leaves dhcp-a out" in outcome.last_block
+    outcome.must_say("not accepted, since --limit leaves dhcp-a out")
     assert outcome.contacted == {"dhcp-b"}

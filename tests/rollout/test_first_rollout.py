@@ -68,7 +68,7 @@ def test_the_standby_is_untouched_until_the_primary_is_done(operator: Operator) 
     """No package, unit, port or document of Kea there: identities and what makes them alone."""
     primary, standby = operator.pairs["office"]
 
-    command = operator.start_and_hold(after="4 Verify the opposite direction", on="dhcp-b")
+    command = operator.start_and_hold(after="4 Verify the opposite direction", on="dhcp-a")
 
     assert primary.main_pid(layout.DEBIAN.dhcp4_unit)
     assert standby.traces_of_kea() == []

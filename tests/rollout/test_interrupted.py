@@ -129,8 +129,8 @@ def test_an_interrupt_says_that_the_same_command_continues(
     outcome = command.wait()
 
     assert outcome.status == 128 + number
-    assert f"office: interrupted ({number.name})" in outcome.last_block
-    assert "same command again" in outcome.last_block
+    outcome.must_say(f"office: interrupted ({number.name})")
+    outcome.must_say("same command again")
     assert "Traceback" not in outcome.output
 
 
@@ -147,7 +147,7 @@ def test_the_second_of_two_operators_is_told_who_and_since_when(operator: Operat
         r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
         refused.last_block,
     )
-    assert "wait for that run to end" in refused.last_block
+    refused.must_say("wait for that run to end")
     assert "Traceback" not in refused.output
     command.let_go()
     first = command.wait()

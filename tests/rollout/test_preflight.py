@@ -25,7 +25,6 @@ def test_bad_settings_and_options_are_refused_before_any_host_is_contacted(
         (["--data", 'control_channel="telnet"'], ["control_channel", "telnet", "agent"]),
         (["--data", "thread_pool_size=-1", "--data", "rebind_timer=1"],
          ["thread_pool_size", "-1", "rebind_timer", "2 problems"]),
-        (["--data", "nonsense"], ["nonsense", "NAME=VALUE"]),
         (["--limit", "nosuch"], ["nosuch", "dhcp-a", "dhcp-b"]),
         (["--limit", "dhcp-a", "--limit", "typo"], ["typo"]),
         (["--serial"], ["--serial", "order"]),
@@ -84,8 +83,9 @@ def test_everything_that_stands_against_a_rollout_is_said_at_once(operator: Oper
     outcome = operator.run()
 
     assert outcome.status == 1
-    for words in ("dhcp-b, ssh", "8001/tcp", "python3", "another DHCP server answers: 192.0.2.1"):
-        assert words in outcome.last_block, outcome.last_block
+    outcome.must_say(
+        "dhcp-b", "ssh", "8001/tcp", "python3", "another DHCP server answers: 192.0.2.1"
+    )
     assert before == _before(operator)
     assert "Traceback" not in outcome.output
 
@@ -98,9 +98,9 @@ def test_a_pair_that_is_off_altogether_is_still_spoken_of(operator: Operator) ->
 
     assert outcome.status == 1
     assert outcome.last_block.startswith("office: not accepted.")
-    assert "dhcp-a" in outcome.last_block
-    assert "dhcp-b" in outcome.last_block
-    assert "ssh" in outcome.last_block
+    outcome.must_say("dhcp-a")
+    outcome.must_say("dhcp-b")
+    outcome.must_say("ssh")
     assert "Traceback" not in outcome.output
 
 
@@ -112,8 +112,8 @@ def test_a_probe_that_cannot_decide_is_a_refusal(operator: Operator) -> None:
     outcome = operator.run()
 
     assert outcome.status == 1
-    assert "could not be asked" in outcome.last_block
-    assert "could not bind" in outcome.last_block
+    outcome.must_say("could not be asked")
+    outcome.must_say("could not bind")
 
 
 @pytest.mark.parametrize("direction", ["out of dhcp-a", "out of dhcp-b"])
@@ -130,11 +130,9 @@ def test_a_firewall_that_drops_the_path_is_named_with_its_direction(
     outcome = operator.run()
 
     assert outcome.status == 1
-    assert f"{source.name}, path to {target.name} ({target.address} port 8000)" in (
-        outcome.last_block
-    )
-    assert f"{target.name}, path to" not in outcome.last_block
-    assert "dropped" in outcome.last_block
+    outcome.must_say(f"{source.name}: path to {target.name} ({target.address} port 8000)")
+    assert f"{target.name}: path to" not in outcome.last_block
+    outcome.must_say("dropped")
     assert before == _before(operator)
 
 
@@ -144,7 +142,7 @@ def test_limit_does_the_steps_of_that_host_alone(operator: Operator) -> None:
 
     assert outcome.status == 0, outcome.output
     assert outcome.contacted == {"dhcp-a"}
-    assert "was not accepted, since --limit leaves dhcp-b out" in outcome.last_block
+    outcome.must_say("was not accepted, since --limit leaves dhcp-b out")
     assert operator.pairs["office"][1].traces_of_kea() == []
 
     whole = operator.run()
@@ -169,8 +167,8 @@ def test_a_kea_that_is_not_ours_is_refused_and_can_be_adopted(operator: Operator
     refused = operator.run()
 
     assert refused.status == 1
-    assert "kea-dhcp4-server, which this project did not set up" in refused.last_block
-    assert "--data adopt=true" in refused.last_block
+    refused.must_say("kea-dhcp4-server, which this project did not set up")
+    refused.must_say("--data adopt=true")
     assert before == _before(operator)
 
     adopted = operator.run("-y", "inventory.py", "deploy.py", "--data", "adopt=true")

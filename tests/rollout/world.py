@@ -201,7 +201,7 @@ class StandIn:
     def traces_of_kea(self) -> list[str]:
         """What a host has that is no longer untouched: Kea's packages, units, ports, processes."""
         return self.sh(
-            "dpkg-query -W -f '${Package} ${db:Status-Abbrev}\\n' '*kea*' 2>/dev/null"
+            "dpkg-query -W -f '${Package} ${db:Status-Abbrev}\\n' 'kea-*' 2>/dev/null"
             " | grep -v ' un' ;"
             "ls -d /etc/systemd/system/*kea-dhcp4* /etc/systemd/system/*kea-ctrl* /etc/kea/*.conf"
             " /usr/lib/systemd/system/*kea* /etc/systemd/system/kea-ha* 2>/dev/null;"

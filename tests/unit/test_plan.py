@@ -32,7 +32,8 @@ def test_a_changed_setting_is_named_with_both_values_and_wants_a_restart() -> No
     assert (f"{layout.KEA_CONF}: Dhcp4.valid-lifetime: 43200 -> 50000",) == plan.pending(
         wished, survey
     )
-    assert (layout.KEA_CONF,) == plan.stale_inputs(wished, survey, layout.DEBIAN.dhcp4_unit)
+    (why,) = plan.stale_inputs(wished, survey, layout.DEBIAN.dhcp4_unit)
+    assert layout.KEA_CONF in why
 
 
 def test_every_file_of_the_plan_counts() -> None:

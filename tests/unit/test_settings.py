@@ -108,7 +108,9 @@ class TestDefaults:
 
     def test_every_setting_is_in_group_data(self) -> None:
         """Nobody has to read code to learn what can be set."""
-        assert set(Settings.model_fields) | {"interface", "own_certificates"} == set(ALL)
+        of_pyinfra = {"ssh_strict_host_key_checking"}
+        every = set(Settings.model_fields) | {"interface", "own_certificates"} | of_pyinfra
+        assert every == set(ALL)
 
     def test_the_pair_knows_its_nodes(self) -> None:
         """Order, partner and names, whatever the order of the inventory."""
@@ -411,7 +413,7 @@ BAD_ON_HOST_2: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"ha_port": 9000}, "ha_port", "9000 on host-2", "the same on both",
     ),
     "own certificates on one host alone": (
-        {"own_certificates": FILES}, "own_certificates", "not the same kind", "the same on both",
+        {"own_certificates": FILES}, "own_certificates", "one host alone", "both hosts",
     ),
     "own certificates that are no map": (
         {"own_certificates": "/etc/ssl"}, "own_certificates", "/etc/ssl", "a map",
@@ -422,10 +424,6 @@ BAD_ON_HOST_2: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "own certificates at a relative path": (
         {"own_certificates": {**FILES, "key": "k.pem"}}, "own_certificates.key", "k.pem",
         "absolute",
-    ),
-    "one authority for peers and API": (
-        {"own_certificates": {**FILES, "api": FILES}}, "own_certificates.api.anchor", "/etc/ssl/a",
-        "another",
     ),
 }  # fmt: skip
 
@@ -551,15 +549,13 @@ class TestAccepted:
         assert ["subnets[0].options"] == [one.setting for one in problems(data)]
 
     def test_own_certificates_at_different_paths(self) -> None:
-        """The same kind on both hosts is what counts."""
-        own = {**FILES, "api": {**FILES, "anchor": "/etc/ssl/api-ca"}}
-        made = build_pair(
-            "lab", hosts({"own_certificates": own}, {"own_certificates": {**own, "key": "/other"}})
-        )
+        """Both hosts have some; where is each host's own affair."""
+        other = {**FILES, "key": "/other"}
+        made = build_pair("lab", hosts({"own_certificates": FILES}, {"own_certificates": other}))
         files = made.standby.own_certificates
 
-        assert files is not None and files.api is not None
-        assert ("/other", "/etc/ssl/api-ca") == (files.key, files.api.anchor)
+        assert files is not None
+        assert "/other" == files.key
 
     def test_more_loggers(self) -> None:
         """What the verification does not read may be as quiet as you like."""

@@ -12,8 +12,6 @@ from kea_ha import layout
 from kea_ha.survey import SurveyError, build_script, parse_survey
 from tests.unit.surveys import output_of, survey_of
 
-IDENTITY_FILES = {path.rpartition("/")[2]: path for path in (*layout.HA_FILES, layout.HA_KEY)}
-
 
 def test_a_real_host_is_read_in_full() -> None:
     """What pre-flight and acceptance judge by is what the host printed."""
@@ -76,7 +74,7 @@ def test_words_of_tools_between_the_lines_are_no_facts() -> None:
 
 def test_the_script_says_all_it_has_to_on_a_host_without_anything(tmp_path: object) -> None:
     """Where no Kea, no systemd and no certificate is, they are reported missing: no failure."""
-    script = build_script(IDENTITY_FILES)
+    script = build_script()
 
     ran = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True

@@ -1,0 +1,31 @@
+"""The rollout works for a user who is not root, and may become root with sudo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lab import Lab
+from tests.lab import bench
+from tests.lab.bench import FAST, Clone
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def test_a_user_with_sudo_rolls_out(fresh_lab: Callable[..., Lab], operator: Clone) -> None:
+    """Logged in as `operator`, with _sudo in group_data: accepted, verified, nothing to change."""
+    lab = fresh_lab()
+    with (operator.directory / "group_data/all.py").open("a") as settings:
+        settings.write('\nssh_user = "operator"\n_sudo = True\n')
+
+    assert operator.deploy(*FAST).verdict
+
+    assert "session opened for user operator" in bench.sh(lab, "host-1", "journalctl -u ssh")
+    assert "session opened for user root" not in bench.sh(lab, "host-1", "journalctl -t sshd")
+    assert bench.get_lease(lab) is not None
+    assert operator.verify(*FAST).verdict
+    assert (0, 0) == operator.deploy(*FAST).totals()[:2]
+    # What is not for others is not for this user either.
+    found = lab.exec("host-1", ["runuser", "-u", "operator", "--", "ls", "/etc/kea"], check=False)
+    assert found.returncode != 0
