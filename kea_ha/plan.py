@@ -236,7 +236,7 @@ def identity_findings(node: Node, survey: Survey, which: str, anchor: str) -> tu
     return tuple(f"{base}.crt: {finding}" for finding in found)
 
 
-def own_findings(own: OwnCertificates, survey: Survey) -> tuple[str, ...]:
+def own_findings(node: Node, own: OwnCertificates, survey: Survey) -> tuple[str, ...]:
     """What is wrong with the identity that the host brings itself, before any of it is used."""
     read = survey.certificates
     missing = [path for path in (own.certificate, own.anchor) if path not in read]
@@ -247,6 +247,7 @@ def own_findings(own: OwnCertificates, survey: Survey) -> tuple[str, ...]:
         read[own.certificate],
         read[own.anchor],
         public_key_pem=survey.public_keys.get(own.key, ""),
+        address=node.address,
         purposes=certificates.BOTH,
         now=survey.time,
     )

@@ -298,7 +298,7 @@ def _identity_problems(
     pair: Pair, node: Node, survey: Survey, anchors: Anchors
 ) -> Iterable[Problem]:
     own = node.own_certificates
-    for finding in plan.own_findings(own, survey) if own else ():
+    for finding in plan.own_findings(node, own, survey) if own else ():
         yield Problem(
             "own_certificates",
             f"not usable: {finding}",
