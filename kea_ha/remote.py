@@ -102,21 +102,20 @@ def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = 60)
     return Answer(ok, output.stdout, output.stderr)
 
 
-def need(on: Host, script: str, *, what: str, remedy: str, stdin: str | None = None) -> str:
+def need(on: Host, script: str, *, what: str, remedy: str) -> str:
     """Like ``ask``, for a command that must succeed; gives what it printed.
 
     :raises Refusal: when it fails, with its own words.
     """
-    answer = ask(on, script, stdin=stdin)
+    answer = ask(on, script)
     if not answer.ok:
         raise Refusal(f"{what}: {answer.words}", remedy)
     return answer.stdout
 
 
-def say(text: str, on: Host | None = None) -> None:
+def say(text: str) -> None:
     """A line of progress for the operator, in front of which pyinfra puts the host's name."""
-    # Styled as pyinfra's own, and on the same stream, so that it stands in order.
-    (on or host).log(text)
+    host.log(text)
 
 
 def wait_until(condition: Callable[[], str], *, timeout_s: float, what: str, remedy: str) -> None:

@@ -17,9 +17,9 @@ from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn
 
 _DROP_INS = "/etc/systemd/system/kea-dhcp4-server.service.d"
-# Both pass our own rules: what options and levels there are is for Kea to say.
+# Both pass our own rules: what options and types there are is for Kea to say.
 _NO_SUCH_OPTION = {"option-data": [{"name": "no-such-option", "data": "1"}]}
-_NO_SUCH_LEVEL = {"loggers": [{"name": "kea-ctrl-agent", "severity": "NO-SUCH-LEVEL"}]}
+_NO_SUCH_TYPE = {"authentication": {"type": "no-such-type", "clients": []}}
 _BROKEN_START = "[Service]\nExecStart=\nExecStart=/bin/false\n"
 
 
@@ -85,8 +85,8 @@ FAULTS = (
     Fault(
         "kea-ctrl-agent.conf is refused by Kea's check",
         "2 Configure | Check and write kea-ctrl-agent.conf on dhcp-a",
-        ("NO-SUCH-LEVEL", "extra"),
-        _extra("Control-agent", _NO_SUCH_LEVEL), _no_extra,
+        ("no-such-type", "extra"),
+        _extra("Control-agent", _NO_SUCH_TYPE), _no_extra,
     ),
     Fault(
         "kea-dhcp4 dies at once", "2 Configure | ", ("kea-dhcp4-server.service", "stay up"),
