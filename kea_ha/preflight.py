@@ -66,6 +66,7 @@ def problems(
     for node in pair.nodes:
         if node.name in seen:
             found += _host_problems(pair, node, seen[node.name], adopt=adopt)
+            found += _path_problems(pair, node, seen)
             found += _identity_problems(pair, node, seen[node.name].survey, anchors)
             found += _live_problems(pair, node, seen[node.name].survey, anchors)
     if all(node.name in seen for node in pair.nodes):
@@ -138,7 +139,6 @@ def _host_problems(pair: Pair, node: Node, seen: Seen, *, adopt: bool) -> Iterab
         )
     yield from _interface_problems(node, survey)
     yield from _port_problems(pair, node, survey, adopt=adopt)
-    yield from _path_problems(pair, node, seen)
     yield from _ownership_problems(pair, node, survey, adopt=adopt)
     yield from _dhcp_problems(node, seen.dhcp)
     version = plan.version_of(pair, survey)
@@ -227,10 +227,14 @@ def _is_ours(listener: Listener) -> bool:
     )
 
 
-def _path_problems(pair: Pair, node: Node, seen: Seen) -> Iterable[Problem]:
+def _path_problems(pair: Pair, node: Node, seen: Mapping[str, Seen]) -> Iterable[Problem]:
     partner = pair.partner_of(node)
-    for path in seen.paths:
+    for path in seen[node.name].paths:
         if path.outcome in ("open", "refused"):
+            continue
+        # Our own table, left by a rollout with `firewall` on, keeps the partner from the API's port.
+        ours = partner.name in seen and seen[partner.name].survey.firewall
+        if ours and path.port == pair.settings.ca_port:
             continue
         what = "dropped: no answer" if path.outcome == "dropped" else path.outcome
         yield Problem(

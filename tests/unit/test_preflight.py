@@ -350,3 +350,13 @@ def test_an_adoption_that_was_cut_off_goes_on_over_the_leases_of_the_old_server(
     state = {"pair": "lab server1", "unfinished": "adopting since yesterday"}
 
     assert not is_live(unfinished(state=state, leases=5))
+
+
+def test_our_own_table_is_no_foreign_firewall() -> None:
+    """Left by a rollout with the firewall on, it keeps the partner from the API's port alone."""
+    seen = fresh()
+    ours = replace(seen["host-2"].survey, firewall="table inet kea_ha {}")
+    paths = (Path("192.168.1.3", 8001, "dropped"), Path("192.168.1.3", 8000, "dropped"))
+    seen = {"host-1": replace(seen["host-1"], paths=paths), "host-2": Seen(ours)}
+
+    assert "8000" in one(seen).setting
