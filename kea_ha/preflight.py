@@ -232,7 +232,7 @@ def _path_problems(pair: Pair, node: Node, seen: Mapping[str, Seen]) -> Iterable
     for path in seen[node.name].paths:
         if path.outcome in ("open", "refused"):
             continue
-        # Our own table, left by a rollout with `firewall` on, keeps the partner from the API's port.
+        # Our own table, left by a rollout with `firewall` on, keeps the partner from ca_port.
         ours = partner.name in seen and seen[partner.name].survey.firewall
         if ours and path.port == pair.settings.ca_port:
             continue

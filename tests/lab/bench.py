@@ -139,8 +139,11 @@ class Clone:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        # What the screen showed is no part of the clone.
+        self.screens = directory.with_name(f"screens-of-{directory.name}")
         self.runs = 0
-        directory.mkdir(parents=True)
+        for folder in (directory, self.screens):
+            folder.mkdir(parents=True)
         skip = shutil.ignore_patterns("__pycache__")
         for name in _OF_THE_PROJECT:
             source = places.PROJECT / name
@@ -158,7 +161,7 @@ class Clone:
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Running:
         """Start pyinfra with these arguments, and go on."""
         self.runs += 1
-        log = self.directory / f"run-{self.runs}.log"
+        log = self.screens / f"run-{self.runs}.log"
         own = {
             "PYINFRA_PROGRESS": "off",
             "PYTHONDONTWRITEBYTECODE": "1",

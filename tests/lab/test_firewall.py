@@ -22,9 +22,9 @@ OWN_RULES = "table inet own { chain input { type filter hook input priority 10; 
 
 
 def connects(lab: Lab, machine: str, address: str, port: int, *, source: str = "") -> bool:
-    """Whether a TCP connection comes about within 2 s."""
+    """Whether a TCP connection comes about within a second."""
     script = (
-        f"import socket, sys\nsocket.create_connection(({address!r}, {port}), 2, ({source!r}, 0))"
+        f"import socket, sys\nsocket.create_connection(({address!r}, {port}), 1, ({source!r}, 0))"
     )
     return lab.exec(machine, ["python3", "-c", script], check=False).returncode == 0
 

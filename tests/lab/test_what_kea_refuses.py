@@ -12,7 +12,10 @@ from tests.lab.bench import DEPLOY, FAST, Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-UNKNOWN = ("--data", 'extra={"Dhcp4": {"no-such-key": 1}}')
+UNKNOWN = (
+    "--data",
+    'extra={"Dhcp4": {"option-data": [{"name": "no-such-option", "data": "1"}]}}',
+)
 _CONF = "/etc/kea/kea-dhcp4.conf"
 
 
@@ -28,8 +31,7 @@ def test_what_kea_refuses_does_not_become_live(
             outcome.refusal,
             [
                 "Host host-1 Step 2 Configure | Check and write kea-dhcp4.conf on host-1",
-                "no-such-key",
-                "unexpected keyword",
+                "definition for the option 'dhcp4.no-such-option'",
             ],
         ), outcome.refusal
         assert [] == bench.traces_of_kea(lab, "host-2")

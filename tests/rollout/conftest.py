@@ -13,6 +13,7 @@ from kea_ha import layout
 from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn, Tree, World, bake
 
+
 @pytest.fixture(scope="session")
 def ground() -> Iterator[World]:
     """Where the layers are kept that all hosts share."""
@@ -80,8 +81,7 @@ def accepted(_accepted: Accepted) -> Iterator[Accepted]:
 def state_of(host: StandIn) -> dict[str, object]:
     """What a run that changes nothing leaves alone: processes, and files to the very inode."""
     found: dict[str, object] = {
-        unit: host.main_pid(unit)
-        for unit in (layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit)
+        unit: host.main_pid(unit) for unit in (layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit)
     }
     for path in (*layout.DOCUMENTS, *layout.KEYS, *layout.HA_FILES, *layout.API_FILES):
         file = host.path(path)

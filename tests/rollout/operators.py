@@ -135,13 +135,14 @@ class Operator:
             shutil.copytree(self.directory / "pki", other.directory / "pki")
         return other
 
-    def run(self, *arguments: str, killed_after: int | None = None) -> Outcome:
-        """`pyinfra -y inventory.py deploy.py`, or with the arguments given, until it ends.
+    def run(self, *arguments: str) -> Outcome:
+        """`pyinfra -y inventory.py deploy.py`, or with the arguments given, until it ends."""
+        return self._start(arguments, {}).wait()
 
-        `killed_after`: SIGKILL when that many operations have ended.
-        """
-        stop = {"operation": killed_after} if killed_after else {}
-        return self._start(arguments, stop).wait()
+    def run_killed(self, *, after: int | None = None, before: str | None = None) -> Outcome:
+        """The rollout, with SIGKILL `after` that many operations or `before` a command."""
+        stop = {"operation": after} if after else {"before": before}
+        return self._start((), stop).wait()
 
     def start(self, *arguments: str) -> Command:
         """The same, without waiting for its end."""

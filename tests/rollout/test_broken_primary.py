@@ -85,7 +85,7 @@ FAULTS = (
     Fault(
         "kea-ctrl-agent.conf is refused by Kea's check",
         "2 Configure | Check and write kea-ctrl-agent.conf on dhcp-a",
-        ("no-such-type", "extra"),
+        ("expecting basic", "extra"),
         _extra("Control-agent", _NO_SUCH_TYPE), _no_extra,
     ),
     Fault(
@@ -110,7 +110,7 @@ def assert_stopped(outcome: Outcome, fault: Fault, standby: StandIn) -> None:
     """The one contract of a failed step on the primary."""
     assert outcome.status == 1, f"{fault.what}: {outcome.output}"
     block = outcome.last_block
-    assert block.startswith("office: not accepted."), f"{fault.what}: {block}"
+    assert block.startswith("office: stopped"), f"{fault.what}: {block}"
     assert "  Host  dhcp-a" in block, fault.what
     assert f"  Step  {fault.step}" in block, f"{fault.what}: {block}"
     assert "  Host  dhcp-b" not in block, f"{fault.what}: {block}"

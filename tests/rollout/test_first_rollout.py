@@ -49,7 +49,9 @@ def test_the_commands_come_in_the_documented_order(accepted: Accepted) -> None:
     """Both hosts' identities, then all of the primary's steps 1 to 4, then all of the standby's."""
     moments = []
     for host in ("dhcp-a", "dhcp-b"):
-        moments.append((f"{host}: identity", _first_and_last(accepted.first, host, "openssl req -new")))
+        moments.append(
+            (f"{host}: identity", _first_and_last(accepted.first, host, "openssl req -new"))
+        )
     for host, partner in (("dhcp-a", "dhcp-b"), ("dhcp-b", "dhcp-a")):
         moments += [
             (f"{host}: {what}", _first_and_last(accepted.first, host, pattern))
@@ -62,6 +64,20 @@ def test_the_commands_come_in_the_documented_order(accepted: Accepted) -> None:
     # The two identities are made side by side.
     for (before, (_, last)), (after, (first, _)) in itertools.pairwise(moments[1:]):
         assert last < first, f"{before} came after {after}"
+
+
+def test_installed_is_not_started(operator: Operator) -> None:
+    """No daemon runs on the packaged example, not even for a moment: nothing of it is logged."""
+    primary, _ = operator.pairs["office"]
+    command = operator.start_and_hold(after="Close Kea's directories", on="dhcp-a")
+
+    assert primary.path("/usr/sbin/kea-dhcp4").exists()
+    assert 0 == primary.main_pid(layout.DEBIAN.dhcp4_unit)
+    assert not primary.path(layout.LOG).exists()
+    assert primary.sh("ss -Hlntu | grep -E ':(67|8000|8001) '; true") == ""
+    command.let_go()
+    assert command.wait().status == 0
+    assert primary.path(layout.LOG).exists()
 
 
 def test_the_standby_is_untouched_until_the_primary_is_done(operator: Operator) -> None:

@@ -13,12 +13,12 @@ from tests.rollout.conftest import Accepted
 from tests.rollout.operators import Operator
 from tests.rollout.world import StandIn
 
-OPERATIONS = 50
+OPERATIONS = 48
 """How many operations a first rollout has; seen to by the first test."""
 
 # A few that lie between the things that change: the mark, an identity, the installation, the
 # documents, the start, the links, and the same on the standby.
-SPREAD = (3, 8, 10, 13, 16, 23, 27, 30, 33, 40, 46)
+SPREAD = (1, 5, 8, 11, 14, 21, 25, 28, 31, 38, 44)
 
 
 def test_all_operations_are_counted(accepted: Accepted) -> None:
@@ -31,7 +31,7 @@ def test_killed_again_and_again_the_rollout_goes_on(operator: Operator) -> None:
     way of others, no lock left; and the run that is left alone ends accepted."""
     seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
     for number in SPREAD:
-        outcome = operator.run(killed_after=number)
+        outcome = operator.run_killed(after=number)
 
         assert outcome.status == -signal.SIGKILL, f"{number}: {outcome.output}"
         assert outcome.ended == number
@@ -45,13 +45,41 @@ def test_killed_again_and_again_the_rollout_goes_on(operator: Operator) -> None:
     assert_documents_were_whole(operator, seen)
 
 
+# Between two commands of one operation, where a half-done thing would show.
+COMMANDS = (
+    "mv -f /var/lib/kea-ha/pair.new",
+    "cat > /etc/kea/tls/ha-ca.crt.new",
+    "mv -f /etc/kea/tls/ha.crt.new",
+    "install kea-dhcp4-server",
+    "runuser -u _kea -- kea-dhcp4",
+    "mv -f /etc/kea/kea-dhcp4.conf.new",
+    "mv -f /etc/kea/kea-ctrl-agent.conf.new",
+    "systemctl enable --quiet kea-dhcp4-server.service",
+    "systemctl restart kea-dhcp4-server.service",
+)
+
+
+def test_killed_between_two_commands_nothing_is_half_written(operator: Operator) -> None:
+    """SIGKILL just before what would complete a thing: the live one is whole, or not there."""
+    seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
+    for command in COMMANDS:
+        outcome = operator.run_killed(before=command)
+
+        assert outcome.status == -signal.SIGKILL, f"{command}: {outcome.output}"
+        for host in operator.pairs["office"]:
+            assert_nothing_in_the_way(host, command)
+            collect_documents(host, seen[host.name])
+
+    outcome = operator.run()
+    assert outcome.status == 0, outcome.output
+    assert_documents_were_whole(operator, seen)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, OPERATIONS))
-def test_killed_after_any_operation_the_next_run_converges(
-    operator: Operator, number: int
-) -> None:
+def test_killed_after_any_operation_the_next_run_converges(operator: Operator, number: int) -> None:
     """The same on fresh hosts, for every operation: one kill, and the next run ends accepted."""
-    outcome = operator.run(killed_after=number)
+    outcome = operator.run_killed(after=number)
 
     assert outcome.status == -signal.SIGKILL, outcome.output
     seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
@@ -64,12 +92,12 @@ def test_killed_after_any_operation_the_next_run_converges(
     assert_documents_were_whole(operator, seen)
 
 
-def assert_nothing_in_the_way(host: StandIn, number: int) -> None:
+def assert_nothing_in_the_way(host: StandIn, when: object) -> None:
     """Nothing keeps other packages' services from starting: no policy, no mask but on Kea's."""
-    assert not host.path("/usr/sbin/policy-rc.d").exists(), number
+    assert not host.path("/usr/sbin/policy-rc.d").exists(), when
     masked = host.sh("find /etc/systemd/system -lname /dev/null -printf '%f\\n'").split()
     ours = {layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit}
-    assert set(masked) - ours <= {"apt-daily.timer", "apt-daily-upgrade.timer"}, number
+    assert set(masked) - ours <= {"apt-daily.timer", "apt-daily-upgrade.timer"}, when
 
 
 def collect_documents(host: StandIn, seen: dict[str, set[str]]) -> None:
@@ -108,7 +136,7 @@ def test_a_kill_in_the_middle_of_the_installation_is_mended(operator: Operator) 
             pytest.fail(command.wait().output)
     # The host loses its power, so to speak: dpkg dies as well.
     command.send(signal.SIGKILL)
-    primary.sh("pkill -9 apt-get; pkill -9 dpkg; true")
+    primary.kill("apt-get", "dpkg")
     command.wait()
     assert primary.sh("dpkg --audit")
 

@@ -62,7 +62,7 @@ class World:
             [
                 *(ground.enter() if ground else []),
                 *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"),
-                *("--mount-proc", "sh", "-c", _INIT.format(place=place, hosts=LAYERS / 'hosts')),
+                *("--mount-proc", "sh", "-c", _INIT.format(place=place, hosts=LAYERS / "hosts")),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -86,10 +86,11 @@ class World:
 
     def processes(self) -> list[Path]:
         """The directories under /proc of all that runs in this world."""
-        return [p for p in self._proc.iterdir() if p.name.isdigit()]
+        return [p for p in self.proc.iterdir() if p.name.isdigit()]
 
     @property
-    def _proc(self) -> Path:
+    def proc(self) -> Path:
+        """The /proc of this world, as one here."""
         return Path(f"/proc/{self.init}/root/proc")
 
     def end(self) -> None:
@@ -142,7 +143,7 @@ class StandIn:
         self._holder.stdin.write("go\n")
         self._holder.stdin.flush()
         assert self._holder.stdout.readline() == "ready\n"
-        self.root = Path(f"/proc/{world.init}/root/proc/{self.holder}/root")
+        self.root = world.proc / str(self.holder) / "root"
 
     def enter(self) -> list[str]:
         """The beginning of a command that is to run on this host, started in its world."""
@@ -183,13 +184,16 @@ class StandIn:
         """The process of a running service, 0 if there is none."""
         return int(self.sh(f"systemctl show -p MainPID --value {unit}"))
 
-    def unplug(self) -> None:
-        """Pull the cable."""
-        self.world.run("ip", "link", "set", f"port{self._number}", "down")
-
-    def plug(self) -> None:
-        """Put the cable back."""
-        self.world.run("ip", "link", "set", f"port{self._number}", "up")
+    def kill(self, *names: str) -> None:
+        """SIGKILL to the processes of this host that have one of these names."""
+        network = (self.world.proc / str(self.holder) / "ns/net").readlink()
+        found = [
+            process.name
+            for process in self.world.processes()
+            if (process / "comm").read_text().strip() in names
+            and (process / "ns/net").readlink() == network
+        ]
+        self.world.run("kill", "-9", *found)
 
     def filter(self, rule: str) -> None:
         """Add a rule to what comes in, as a firewall that is not ours."""

@@ -22,7 +22,8 @@ from pyinfra.connectors.util import make_unix_command_for_host, run_local_proces
 
 CLONE_NEWNET = 0x40000000
 HOSTS = json.loads(os.environ.get("STANDIN_HOSTS", "{}"))
-# What the test wants: {"operation": N} kills pyinfra when N operations have ended,
+# What the test wants: {"operation": N} kills pyinfra when N operations have ended, {"before": part
+# of a command} kills it when it is about to run that,
 # {"after": part of an operation's name, "on": a host, "flag": a path} makes it wait there for as
 # long as the file exists.
 STOP = json.loads(os.environ.get("STANDIN_STOP", "{}"))
@@ -93,6 +94,8 @@ class StandInConnector(LocalConnector):
         timeout, stdin = arguments.pop("_timeout", None), arguments.pop("_stdin", None)
         good = arguments.pop("_success_exit_codes", None) or [0]
         whole = make_unix_command_for_host(self.state, self.host, command, **arguments)
+        if "before" in STOP and STOP["before"] in whole.get_raw_value():
+            os.kill(os.getpid(), signal.SIGKILL)
         record(self.host.name, "command", str(whole))
         code, output = run_local_process(
             shlex.join(HOSTS[self.host.name]["enter"]) + " -- " + whole.get_raw_value(),

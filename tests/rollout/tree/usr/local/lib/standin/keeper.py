@@ -17,7 +17,11 @@ from pathlib import Path
 STATES = Path("/run/standin/units")
 JOURNAL = Path("/run/standin/journal")
 PLACES = ("/etc/systemd/system", "/usr/lib/systemd/system")
-DIRECTORIES = {"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "LogsDirectory": "/var/log"}
+DIRECTORIES = {
+    "RuntimeDirectory": "/run",
+    "StateDirectory": "/var/lib",
+    "LogsDirectory": "/var/log",
+}
 
 
 def read_unit(unit):
@@ -106,14 +110,21 @@ class Service:
                 return False
         return True
 
-    def keep(self):
-        """Run the service, again and again if it is to be restarted, until it is stopped."""
+    def keep(self, report):
+        """Run the service, again and again if it is to be restarted, until it is stopped.
+
+        Says through the pipe ``report`` whether the first start went as far as the program.
+        """
         restarts = 0
         while True:
             started = self.prepare()
             if started:
                 process = self.spawn(self.settings["ExecStart"][-1])
                 self.note("active", process.pid, restarts)
+                if report is not None:
+                    os.write(report, b"started")
+                    os.close(report)
+                    report = None
                 stopping = []
 
                 def stop(*_, process=process, stopping=stopping):
@@ -123,11 +134,16 @@ class Service:
                 signal.signal(signal.SIGTERM, stop)
                 code = process.wait()
                 if stopping or code == 0:
-                    return self.note("inactive")
-            if self.last("Restart") != "on-failure":
-                return self.note("failed")
+                    self.note("inactive")
+                    return
+            again = self.last("Restart") == "on-failure"
             restarts += 1
-            self.note("activating", 0, restarts)
+            self.note(*(("activating", 0, restarts) if again else ("failed",)))
+            if report is not None:
+                os.close(report)
+                report = None
+            if not again:
+                return
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(float(self.last("RestartSec", "0.1")))
 
@@ -151,21 +167,22 @@ def start(unit):
         service.note("active" if done else "failed")
         return done
     service.note("activating")
+    listening, report = os.pipe()
     if os.fork() == 0:
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         for number in range(3):
             os.dup2(null, number)
-        os.closerange(3, 256)  # no lock and no pipe of whoever asked
+        os.dup2(report, 3)
+        os.closerange(4, 256)  # no lock and no pipe of whoever asked
         Path(f"/run/standin/{unit}.keeper").write_text(str(os.getpid()))
-        service.keep()
+        service.keep(3)
         os._exit(0)
-    while (STATES / unit).read_text().startswith("activating 0 0"):
-        time.sleep(0.005)
-    active = (STATES / unit).read_text().split()[0]
-    if active != "active":
-        print(f"Job for {unit} failed. See \"journalctl -xeu {unit}\".", file=sys.stderr)
-    return active == "active"
+    os.close(report)
+    if os.read(listening, 7):
+        return True  # as systemd says of a simple service, also when it ends at once
+    print(f'Job for {unit} failed. See "journalctl -xeu {unit}".', file=sys.stderr)
+    return False
 
 
 def keeper_of(unit):
