@@ -26,7 +26,11 @@ FOREIGN = {
             }
         ],
         "loggers": [
-            {"name": "kea-dhcp4", "output-options": [{"output": "/var/log/kea/kea-dhcp4.log"}]}
+            {
+                "name": "kea-dhcp4",
+                "severity": "INFO",
+                "output-options": [{"output": "/var/log/kea/kea-dhcp4.log"}],
+            }
         ],
     }
 }

@@ -27,12 +27,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 def capture(lab: Lab, host: str, file: Path) -> Iterator[None]:
     """What passes on TCP 8000 of a host during the block, in `file`."""
     with file.open("wb") as out, file.with_suffix(".err").open("wb") as err:
-        process = lab.popen(
-            host,
-            ["tcpdump", "-i", "enp0s8", "-s0", "-U", "-w", "-", "tcp port 8000"],
-            stdout=out,
-            stderr=err,
-        )
+        # As root: with another user it would forget to end with what started it.
+        options = ("-Z", "root", "-i", "enp0s8", "-s0", "--immediate-mode", "-U", "-w", "-")
+        process = lab.popen(host, ["tcpdump", *options, "tcp port 8000"], stdout=out, stderr=err)
         try:
             bench.wait_for(
                 "tcpdump to listen",

@@ -8,7 +8,7 @@ import pytest
 
 from lab import Lab
 from tests.lab import bench
-from tests.lab.bench import DEPLOY, FAST, Clone
+from tests.lab.bench import DEPLOY, Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -26,7 +26,7 @@ def test_what_kea_refuses_does_not_become_live(
     lab = fresh_lab()
 
     def refused() -> None:
-        outcome = operator.deploy(*FAST, *UNKNOWN)
+        outcome = operator.deploy(*UNKNOWN)
         assert not bench.missing(
             outcome.refusal,
             [
@@ -43,7 +43,8 @@ def test_what_kea_refuses_does_not_become_live(
     digest = bench.sh(lab, "host-1", f"md5sum {_CONF}").split()[0]
     assert f"{_CONF} {digest}" in packaged
 
-    running = operator.start(*DEPLOY, *FAST)
+    # With the documented values it is a minute before host-1 serves alone, and counts as live.
+    running = operator.start(*DEPLOY)
     running.wait_for(r"3 Verify the link \| From host-1")
     running.kill()
     before = bench.main_pid(lab, "host-1"), bench.files(lab, "host-1", _CONF)
@@ -51,4 +52,4 @@ def test_what_kea_refuses_does_not_become_live(
     refused()
     assert before == (bench.main_pid(lab, "host-1"), bench.files(lab, "host-1", _CONF))
 
-    assert operator.deploy(*FAST).verdict
+    assert operator.deploy().verdict

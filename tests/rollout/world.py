@@ -123,7 +123,7 @@ class StandIn:
     """One host of a world, in it from now on."""
 
     def __init__(self, world: World, tree: Tree, name: str, address: str, number: int) -> None:
-        self.world, self.name, self.address, self._number = world, name, address, number
+        self.world, self.name, self.address = world, name, address
         script = _HOST.format(
             layers=LAYERS, name=name, lower=tree.layers, packages=tree.packages, address=address
         )
@@ -193,7 +193,8 @@ class StandIn:
             if (process / "comm").read_text().strip() in names
             and (process / "ns/net").readlink() == network
         ]
-        self.world.run("kill", "-9", *found)
+        # The first may take the others with it.
+        self.world.run("sh", "-c", f"kill -9 {' '.join(found)} 2>/dev/null; true")
 
     def filter(self, rule: str) -> None:
         """Add a rule to what comes in, as a firewall that is not ours."""
