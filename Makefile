@@ -27,8 +27,8 @@ test-unit: venv ## the pure logic, in seconds
 	$(PYTEST) tests/unit
 
 .PHONY: test-rollout
-test-rollout: venv ## the rollout's logic, on stand-in hosts
-	$(PYTEST) tests/rollout
+test-rollout: setup ## the rollout's logic, on stand-in hosts
+	$(PYTEST) -m 'not slow' tests/rollout
 
 .PHONY: test-lab
 test-lab: setup ## the promises that need real hosts, on the quick lab

@@ -44,9 +44,7 @@ def test_one_pairs_failure_stops_that_pair_alone(ground: World, tree: Tree, tmp_
 
 
 @pytest.mark.slow
-def test_eight_pairs_roll_out_side_by_side(
-    ground: World, tree: Tree, tmp_path: Path, record_property: pytest.FixtureRequest
-) -> None:
+def test_eight_pairs_roll_out_side_by_side(ground: World, tree: Tree, tmp_path: Path) -> None:
     """All are accepted, in much less than eight times the time of one."""
     seconds = {}
     for count in (1, 8):
