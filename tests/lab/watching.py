@@ -55,6 +55,9 @@ def key_needles(pem: str, passphrase: str | None = None) -> tuple[bytes, ...]:
 class Arguments:
     """Samples the arguments of every process there is, on the operator's side and on machines.
 
+    A process that lives for less than a round can slip through; the commands that pyinfra runs are
+    on the screen at -vvv as well, where they are sought too.
+
     Of the machines' processes, the environment as well: what an operator's own process inherits is
     nobody else's to read.
     """
