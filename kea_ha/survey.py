@@ -195,78 +195,73 @@ def build_script(own: OwnCertificates | None = None) -> str:
         pattern=shlex.quote(LOG_PATTERN),
         lines=LOG_LINES,
         table=layout.FIREWALL_TABLE,
-        dhcp4=quoted([layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit]),
     )
 
 
-# Everything that could hang has a timeout; everything that may be absent is asked for first.
+# Everything that could hang has a timeout; everything that may be absent is asked for first. Nearly
+# all of the time goes into starting programs, so each is started once, for all that it has to tell.
 _TEMPLATE = r"""
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 say() {{ printf '@@ %s\n' "$*"; }}
-# The second expression ends a last line that has no end, or the next mark would stand on it.
-body() {{ sed -e 's/^/|/' -e '$a\'; }}
 have() {{ command -v "$1" >/dev/null 2>&1; }}
+# Which of these are files: to read a pipe or a device would keep us waiting.
+tell() {{ kind=$1; shift; for file; do [ -f "$file" ] && say "$kind" "$file"; done; }}
+{{
 say clock "$(date '+%s.%N %Y-%m-%d %H:%M:%S.%3N')"
 say cpus "$(nproc)"
-say os; body < /etc/os-release
 say architecture "$(dpkg --print-architecture)"
 for tool in ip ss systemctl apt-get; do have $tool || say missing $tool; done
 say packages
-dpkg-query -W -f '${{Package}} ${{db:Status-Abbrev}} ${{Version}}\n' {packages} 2>/dev/null | body
-say policy
-apt-cache policy kea-dhcp4-server kea-ctrl-agent isc-kea-dhcp4 2>/dev/null | body
-say links; have ip && ip -o link show | body
-say addresses; have ip && ip -o -4 addr show | body
-say sockets; have ss && ss -Hlntup | body
-for unit in {units}; do
-  say unit "$unit"
-  systemctl show -p LoadState,UnitFileState,ActiveState,MainPID,NRestarts "$unit" | body
+dpkg-query -W -f '${{Package}} ${{db:Status-Abbrev}} ${{Version}}\n' {packages}
+say policy; apt-cache policy kea-dhcp4-server kea-ctrl-agent isc-kea-dhcp4
+say interfaces; have ip && ip addr show
+say sockets; have ss && ss -Hlntup
+
+shown=$(systemctl show -p LoadState,UnitFileState,ActiveState,MainPID,NRestarts {units})
+say units {units}; printf '%s\n' "$shown"
+for line in $shown; do
+  case $line in MainPID=[1-9]*)
+    pid=${{line#MainPID=}}; say executable "$pid" "$(readlink "/proc/$pid/exe")" ;;
+  esac
 done
-for unit in {dhcp4}; do
-  pid=$(systemctl show -p MainPID --value "$unit")
-  [ "${{pid:-0}}" = 0 ] || say executable "$(readlink /proc/"$pid"/exe)"
+
+tell document {documents}
+tell secret {secrets}
+tell certificate {certificates}
+tell state {state}/*
+tell started {started}/*
+# Those that may be read. The secrets are not among them.
+set --
+for file in /etc/os-release {documents} {certificates} {state}/* {started}/*; do
+  [ -f "$file" ] && set -- "$@" "$file"
 done
-for file in {documents}; do
-  [ -f "$file" ] || continue
-  say file "$(stat -c '%a %U:%G' "$file") $(sha256sum < "$file" | cut -c1-64) $file"
-  body < "$file"
-done
-for file in {secrets}; do
-  [ -f "$file" ] || continue
-  say file "$(stat -c '%a %U:%G' "$file") - $file"
-done
-for file in {certificates}; do
-  [ -f "$file" ] || continue
-  say file "$(stat -c '%a %U:%G' "$file") $(sha256sum < "$file" | cut -c1-64) $file"
-  say certificate "$file"; body < "$file"
-done
+say attributes; stat -c '%a %U:%G %n' "$@" {secrets}
+say digests; sha256sum "$@"
+# The name of each (F), and its lines behind a blank. The last expression ends a last line that has
+# no end, or the next heading would stand on it.
+say contents; sed -s -e 1F -e 's/^/ /' -e '$a\' "$@"
 if have openssl; then for file in {keys}; do
-  [ -f "$file" ] || continue
-  say public "$file"; openssl pkey -in "$file" -pubout -passin pass: 2>/dev/null </dev/null | body
+  [ -f "$file" ] && say public "$file" && openssl pkey -in "$file" -pubout -passin pass:
 done; fi
-for file in {state}/*; do
-  [ -f "$file" ] || continue
-  say state "${{file##*/}}"; body < "$file"
-done
-for file in {started}/*; do
-  [ -f "$file" ] || continue
-  say started "${{file##*/}}"; body < "$file"
-done
-if have nft; then say firewall; nft list table {table} 2>/dev/null | body; fi
-say leases "$(cat {leases}* 2>/dev/null | grep -c '^[0-9]')"
+
+have nft && say firewall && nft list table {table}
+say leases; grep -chs '^[0-9]' {leases}*
 if [ -S {socket} ]; then
   say status
   if have curl; then
     echo '{{"command":"status-get"}}' | \
-      timeout 10 curl -sS --max-time 8 --unix-socket {socket} telnet://kea/ 2>&1 | body
+      timeout 10 curl -sS --max-time 8 --unix-socket {socket} telnet://kea/ 2>&1
+    echo
   fi
 fi
 if [ -f {log} ]; then
-  say log
   # Kea rotates to .1 by size: straight after that the newest file alone says little.
-  cat {log}.1 {log} 2>/dev/null | grep -aE {pattern} | tail -n {lines} | body
+  say log; grep -ahsE {pattern} {log}.1 {log} | tail -n {lines} | sed 's/^/ /'
 fi
 say end
+# Whatever is no heading gets its mark here. Files and the log, where others may have written, have
+# their blank before that: no line of theirs is taken for a heading.
+}} </dev/null 2>/dev/null | sed '/^@@ /!s/^/|/'
 """
 
 
@@ -293,7 +288,7 @@ def _split(output: Iterable[str]) -> list[tuple[str, str, list[str]]]:
             sections.append((name, argument, []))
         elif line.startswith("|") and sections:
             sections[-1][2].append(line[1:])
-        # Anything else is a tool's chatter on standard error, which ssh merges in.
+        # Anything else is chatter around the script, such as sudo's or a login's.
     return sections
 
 
@@ -306,9 +301,14 @@ def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
     def each(name: str) -> list[tuple[str, list[str]]]:
         return [(argument, body) for found, argument, body in sections if found == name]
 
-    system = dict(line.split("=", 1) for line in lines("os") if "=" in line)
+    def told(name: str) -> list[str]:
+        return [argument for argument, _ in each(name)]
+
+    contents = _parse_contents(lines("contents"))
+    system = dict(line.split("=", 1) for line in contents.get("/etc/os-release", ()) if "=" in line)
     system = {key: value.strip('"') for key, value in system.items()}
     epoch, local = one["clock"][0].split(" ", 1)
+    units = _parse_units(*one["units"])
     status, status_error = _parse_status("\n".join(lines("status")), asked="status" in one)
     return Survey(
         distribution=system.get("ID", "unknown"),
@@ -318,23 +318,28 @@ def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
         epoch=float(epoch),
         local=datetime.strptime(local, "%Y-%m-%d %H:%M:%S.%f"),
         cpus=int(one["cpus"][0]),
-        missing_tools=tuple(argument for argument, _ in each("missing")),
+        missing_tools=tuple(told("missing")),
         packages=_parse_packages(lines("packages")),
         candidates=_parse_policy(lines("policy")),
-        interfaces=_parse_interfaces(lines("links"), lines("addresses")),
+        interfaces=_parse_interfaces(lines("interfaces")),
         listeners=tuple(_parse_listeners(lines("sockets"))),
-        units={name: _parse_unit(name, body) for name, body in each("unit")},
-        executable=one.get("executable", ("", []))[0],
-        files=dict(_parse_file(argument, body) for argument, body in each("file")),
-        certificates={path: "\n".join(body) + "\n" for path, body in each("certificate")},
+        units=units,
+        executable=_parse_executable(units, told("executable")),
+        files=_parse_files(
+            {kind: told(kind) for kind in ("document", "secret", "certificate")},
+            lines("attributes"),
+            lines("digests"),
+            contents,
+        ),
+        certificates={p: "\n".join(contents.get(p, ())) + "\n" for p in told("certificate")},
         public_keys={path: "\n".join(body) + "\n" for path, body in each("public")},
-        state={name: "\n".join(body) for name, body in each("state")},
-        started_from={name: "\n".join(body) for name, body in each("started")},
+        state={_name(path): "\n".join(contents.get(path, ())) for path in told("state")},
+        started_from={_name(path): "\n".join(contents.get(path, ())) for path in told("started")},
         firewall="\n".join(lines("firewall")),
-        leases=int(one["leases"][0]),
+        leases=sum(int(count) for count in lines("leases")),
         status=status,
         status_error=status_error,
-        log="\n".join(lines("log")),
+        log="\n".join(line.removeprefix(" ") for line in lines("log")),
     )
 
 
@@ -381,17 +386,21 @@ def _parse_policy(lines: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]
     return {name: tuple(rows) for name, rows in found.items()}
 
 
-def _parse_interfaces(links: Iterable[str], addresses: Iterable[str]) -> tuple[Interface, ...]:
+def _parse_interfaces(lines: Iterable[str]) -> tuple[Interface, ...]:
+    """``ip addr show``: what begins at the margin is an interface, its addresses are below it."""
     up: dict[str, bool] = {}
-    for line in links:
-        name = line.split(":", 2)[1].strip().partition("@")[0]
-        flags = line.partition("<")[2].partition(">")[0].split(",")
-        up[name] = "UP" in flags and "LOWER_UP" in flags
-    held: dict[str, list[str]] = {name: [] for name in up}
-    for line in addresses:
+    held: dict[str, list[str]] = {}
+    name = ""
+    for line in lines:
         words = line.split()
-        held.setdefault(words[1], []).append(words[3].partition("/")[0])
-    return tuple(Interface(n, up.get(n, False), tuple(a)) for n, a in held.items())
+        if not line.startswith(" "):
+            name = words[1].rstrip(":").partition("@")[0]
+            flags = words[2].strip("<>").split(",")
+            up[name] = "UP" in flags and "LOWER_UP" in flags
+            held[name] = []
+        elif words[0] == "inet":
+            held[name].append(words[1].partition("/")[0])
+    return tuple(Interface(n, up[n], tuple(a)) for n, a in held.items())
 
 
 def _parse_listeners(lines: Iterable[str]) -> Iterable[Listener]:
@@ -406,6 +415,21 @@ def _parse_listeners(lines: Iterable[str]) -> Iterable[Listener]:
         yield Listener(words[0], address.partition("%")[0].strip("[]"), int(port), tuple(processes))
 
 
+def _parse_units(asked: str, lines: Iterable[str]) -> dict[str, Unit]:
+    """``systemctl show``: a block for each unit that was asked for, in that order.
+
+    By position, since a block of an alias would name another unit. No block at all comes from a
+    host without systemd.
+    """
+    names = asked.split()
+    text = "\n".join(lines).strip("\n")
+    blocks = text.split("\n\n") if text else [""] * len(names)
+    return {
+        name: _parse_unit(name, block.splitlines())
+        for name, block in zip(names, blocks, strict=True)
+    }
+
+
 def _parse_unit(name: str, lines: Iterable[str]) -> Unit:
     values = dict(line.split("=", 1) for line in lines)
     return Unit(
@@ -418,7 +442,53 @@ def _parse_unit(name: str, lines: Iterable[str]) -> Unit:
     )
 
 
-def _parse_file(argument: str, body: list[str]) -> tuple[str, RemoteFile]:
-    mode, owner, digest, path = argument.split(" ", 3)
-    content = "\n".join(body) + "\n" if body else None
-    return path, RemoteFile(mode, owner, digest, content)
+def _parse_executable(units: Mapping[str, Unit], told: Iterable[str]) -> str:
+    """The program that the running kea-dhcp4 was started from; empty when none runs."""
+    by_pid = {int(pid): path for pid, _, path in (one.partition(" ") for one in told)}
+    pids = [units[packaging.dhcp4_unit].main_pid for packaging in (layout.DEBIAN, layout.ISC)]
+    return next((by_pid[pid] for pid in pids if pid in by_pid), "")
+
+
+def _parse_contents(lines: Iterable[str]) -> dict[str, list[str]]:
+    """The lines of each file that was read; of an empty one there is nothing."""
+    contents: dict[str, list[str]] = {}
+    path = ""
+    for line in lines:
+        if line.startswith(" "):
+            contents[path].append(line[1:])
+        else:
+            path = line
+            contents[path] = []
+    return contents
+
+
+def _parse_files(
+    told: Mapping[str, Iterable[str]],
+    attributes: Iterable[str],
+    digests: Iterable[str],
+    contents: Mapping[str, Sequence[str]],
+) -> dict[str, RemoteFile]:
+    """Our files by their path; one that went away while the script ran is not there."""
+    modes = {path: (mode, owner) for mode, owner, path in (a.split(" ", 2) for a in attributes)}
+    sums = dict(_parse_digest(line) for line in digests)
+    found = {}
+    for kind, paths in told.items():
+        for path in paths:
+            digest = "-" if kind == "secret" else sums.get(path)
+            if path in modes and digest:
+                lines = contents.get(path) if kind == "document" else None
+                content = "\n".join(lines) + "\n" if lines else None
+                found[path] = RemoteFile(*modes[path], digest, content)
+    return found
+
+
+def _parse_digest(line: str) -> tuple[str, str]:
+    """Path and digest. ``sha256sum`` begins a line with a backslash if the path's are doubled."""
+    digest, _, path = line.partition("  ")
+    if digest.startswith("\\"):
+        return path.replace("\\\\", "\\"), digest[1:]
+    return path, digest
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kea_ha import layout
-from kea_ha.survey import SurveyError, build_script, parse_survey
+from kea_ha.model import OwnCertificates
+from kea_ha.survey import Survey, SurveyError, build_script, parse_survey
+from tests.unit.identities import key_pem, new_key, public_pem
 from tests.unit.surveys import output_of, survey_of
 
 
@@ -72,16 +78,137 @@ def test_words_of_tools_between_the_lines_are_no_facts() -> None:
     assert parse_survey(noisy) == survey_of("host-1")
 
 
-def test_the_script_says_all_it_has_to_on_a_host_without_anything(tmp_path: object) -> None:
+def test_each_unit_has_what_systemd_says_of_it() -> None:
+    """One answer for all units names none of them: what counts is the order of the question."""
+    survey = survey_of("host-1")
+
+    assert survey.unit(layout.DEBIAN.agent_unit).active == "active"
+    assert survey.unit(layout.EXPIRY_TIMER).active == "active"
+    assert not survey.unit(layout.ISC.dhcp4_unit).exists
+    assert not survey.unit(layout.FIREWALL_UNIT).exists
+
+
+def test_a_unit_that_is_not_shown_is_not_taken_for_another() -> None:
+    """systemctl that gave up half-way would shift every unit behind the gap."""
+    output = output_of("host-1")
+    gap = output.index("|", output.index(f"@@ units {' '.join(survey_of('host-1').units)}"))
+
+    with pytest.raises(SurveyError):
+        parse_survey(output[:gap] + output[gap + 1 :])
+
+
+def test_without_systemd_no_unit_exists() -> None:
+    """Each is reported as missing; which tools a host lacks is said elsewhere."""
+    output = output_of("host-1")
+    begin = output.index(f"@@ units {' '.join(survey_of('host-1').units)}")
+    end = next(n for n, line in enumerate(output) if line.startswith("@@ executable"))
+
+    survey = parse_survey([*output[: begin + 1], "|", *output[end:]])
+
+    assert not any(unit.exists or unit.is_active for unit in survey.units.values())
+
+
+def test_a_file_that_goes_away_meanwhile_is_not_there() -> None:
+    """It is told of, and then neither stat nor sha256sum finds it."""
+    path = layout.AGENT_CONF
+    for gone in (f"640 root:_kea {path}", f"{survey_of('host-1').files[path].sha256}  {path}"):
+        output = [line for line in output_of("host-1") if line != f"|{gone}"]
+
+        survey = parse_survey(output)
+
+        assert path not in survey.files
+        assert survey == replace(survey_of("host-1"), files=survey.files)
+
+
+def test_the_script_says_all_it_has_to_on_a_host_without_anything() -> None:
     """Where no Kea, no systemd and no certificate is, they are reported missing: no failure."""
-    script = build_script()
+    survey = survey_here(build_script())
 
-    ran = subprocess.run(
-        ["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True
-    )
-
-    survey = parse_survey(ran.stdout.splitlines())
     assert survey.cpus >= 1
+    assert survey.interface_with("127.0.0.1") is not None
     assert layout.KEA_CONF not in survey.files
     assert survey.status is None
     assert "not there" in survey.status_error
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"one\ntwo\n",
+        b"a last line without an end",
+        b"\n\nblank lines around\n\n",
+        b"@@ end\n@@ certificate /etc/passwd\n|x\n y\n/etc/os-release\n",
+        b"\x00binary\x00\n",
+    ],
+    ids=["empty", "blank", "lines", "no end", "blanks", "headings", "binary"],
+)
+def test_what_stands_in_a_file_is_read_as_it_stands(tmp_path: Path, content: bytes) -> None:
+    """Between two other files, whatever it holds and however it is called."""
+    own = own_certificates(tmp_path)
+    Path(own.certificate).write_bytes(content)
+    Path(own.anchor).write_text("after it, without an end")
+
+    survey = survey_here(build_script(own))
+
+    ended = content if content.endswith(b"\n") else content + b"\n"
+    assert survey.certificates == {
+        own.certificate: ended.decode(),
+        own.anchor: "after it, without an end\n",
+    }
+    found = survey.files[own.certificate]
+    assert (found.mode, found.sha256) == ("640", sha256(content).hexdigest())
+    assert survey.files[own.anchor].sha256 == sha256(b"after it, without an end").hexdigest()
+
+
+def test_of_a_key_only_its_public_half_is_read(tmp_path: Path) -> None:
+    """Also of the host's own one; and of what is no key there is nothing at all."""
+    own = own_certificates(tmp_path)
+    Path(own.key).write_text(key_pem(key := new_key()))
+
+    survey = survey_here(build_script(own))
+
+    assert survey.public_keys == {own.key: public_pem(key)}
+    assert (survey.files[own.key].sha256, survey.files[own.key].content) == ("-", None)
+    Path(own.key).write_text("a password\n")
+    said = printed(build_script(own))
+    assert "password" not in said.replace(layout.API_PASSWORD_FILE, "")
+    assert sha256(b"a password\n").hexdigest() not in said
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe would keep the script waiting, a directory has no content."""
+    own = own_certificates(tmp_path)
+    for path in (own.key, own.certificate):
+        Path(path).unlink()
+        os.mkfifo(path)
+    Path(own.anchor).unlink()
+    Path(own.anchor).mkdir()
+
+    survey = survey_here(build_script(own))
+
+    assert (survey.certificates, survey.public_keys) == ({}, {})
+    assert not {own.key, own.certificate, own.anchor} & set(survey.files)
+
+
+def own_certificates(directory: Path) -> OwnCertificates:
+    """Three files of a host, under names that a careless script or parser would break up."""
+    names = ("a key: 'mine'", "crt  $HOME", "back\\slash@@ é")
+    for name in names:
+        (directory / name).touch()
+        (directory / name).chmod(0o640)
+    key, certificate, anchor = (str(directory / name) for name in names)
+    return OwnCertificates(key=key, certificate=certificate, anchor=anchor)
+
+
+def printed(script: str) -> str:
+    """What the script prints on this machine, with something to read on standard input."""
+    return subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, input="x\n", timeout=60, check=True
+    ).stdout
+
+
+def survey_here(script: str) -> Survey:
+    """This machine, read by the script."""
+    return parse_survey(printed(script).splitlines())

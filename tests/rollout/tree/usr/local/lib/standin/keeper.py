@@ -16,6 +16,7 @@ from pathlib import Path
 
 STATES = Path("/run/standin/units")
 JOURNAL = Path("/run/standin/journal")
+RELOADED = Path("/run/standin/reloaded")
 PLACES = ("/etc/systemd/system", "/usr/lib/systemd/system")
 DIRECTORIES = {
     "RuntimeDirectory": "/run",
@@ -42,6 +43,15 @@ def read_unit(unit):
                 else:
                     found[name.strip()] = []
     return found
+
+
+def is_outdated(unit):
+    """Whether systemd would not start it from what is on disk now, until it is reloaded."""
+    # Masks come and go with a change of the folder.
+    parts = [Path(PLACES[0]), Path(PLACES[0], unit), *Path(PLACES[0], f"{unit}.d").glob("*.conf")]
+    return RELOADED.exists() and any(
+        part.exists() and part.stat().st_mtime_ns > RELOADED.stat().st_mtime_ns for part in parts
+    )
 
 
 class Service:
@@ -152,6 +162,8 @@ def start(unit):
     """Start a unit, and say whether that went as systemd would have it."""
     if keeper_of(unit):
         return True
+    if is_outdated(unit):
+        raise SystemExit(f"Failed to start {unit}: changed on disk. Run 'systemctl daemon-reload'.")
     if unit.endswith(".timer"):
         service = Service(unit)
         service.note("active")
