@@ -102,5 +102,5 @@ extra = {}
 # A host whose key is not known is not spoken to. Left alone, pyinfra would trust it silently.
 ssh_strict_host_key_checking = "yes"
 
-# When the ssh user is not root, who must then be allowed to run everything by sudo:
-# _sudo = True
+# The ssh user becomes root by sudo, which must not ask for a password. False: it is root already.
+_sudo = True

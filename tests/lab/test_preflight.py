@@ -66,15 +66,16 @@ def another_dhcp_server(lab: Lab) -> object:
 
 
 def clock_off(lab: Lab, host: str, seconds: int) -> object:
-    """Every program that comes in by ssh sees a clock that is off."""
+    """Every program that comes in by ssh and sudo sees a clock that is off."""
     preload = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-    setting = f"SetEnv LD_PRELOAD={preload} FAKETIME=+{seconds}s FAKETIME_DONT_FAKE_MONOTONIC=1"
-    path = "/etc/ssh/sshd_config.d/clock.conf"
+    seen = f"LD_PRELOAD={preload}\nFAKETIME=+{seconds}s\nFAKETIME_DONT_FAKE_MONOTONIC=1\n"
+    rule, variables = "/etc/sudoers.d/clock", "/etc/clock"
     return done(
         lab,
         host,
-        f"test -e {preload} && echo '{setting}' >{path} && systemctl reload ssh",
-        f"rm {path}; systemctl reload ssh",
+        f"test -e {preload} && printf '{seen}' >{variables}"
+        f" && echo 'Defaults env_file={variables}' >{rule}",
+        f"rm {rule} {variables}",
     )
 
 

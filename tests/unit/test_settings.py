@@ -108,7 +108,7 @@ class TestDefaults:
 
     def test_every_setting_is_in_group_data(self) -> None:
         """Nobody has to read code to learn what can be set."""
-        of_pyinfra = {"ssh_strict_host_key_checking"}
+        of_pyinfra = {"ssh_strict_host_key_checking", "_sudo"}
         every = set(Settings.model_fields) | {"interface", "own_certificates"} | of_pyinfra
         assert every == set(ALL)
 

@@ -1,4 +1,4 @@
-"""The rollout works for a user who is not root, and may become root with sudo."""
+"""Who logs in is as it likes: a user who becomes root by sudo, or root on hosts without sudo."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from lab import Lab
 from tests.lab import bench
-from tests.lab.bench import FAST, Clone
+from tests.lab.bench import FAST, HOSTS, Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_a_user_with_sudo_rolls_out(fresh_lab: Callable[..., Lab], operator: Clone) -> None:
-    """Logged in as `operator`, with _sudo in group_data: accepted, verified, nothing to change."""
+    """Logged in as `operator`: accepted, verified, nothing to change."""
     lab = fresh_lab()
     with (operator.directory / "group_data/all.py").open("a") as settings:
-        settings.write('\nssh_user = "operator"\n_sudo = True\n')
+        settings.write('\nssh_user = "operator"\n')
 
     assert operator.deploy(*FAST).verdict
 
@@ -29,3 +29,16 @@ def test_a_user_with_sudo_rolls_out(fresh_lab: Callable[..., Lab], operator: Clo
     # What is not for others is not for this user either.
     found = lab.exec("host-1", ["runuser", "-u", "operator", "--", "ls", "/etc/kea"], check=False)
     assert found.returncode != 0
+
+
+def test_root_rolls_out_without_sudo(fresh_lab: Callable[..., Lab], colleague: Clone) -> None:
+    """Told what to set where sudo is missing; with `_sudo = False` accepted."""
+    lab = fresh_lab()
+    for host in HOSTS:
+        bench.sh(lab, host, "mv /usr/bin/sudo /root/")
+
+    assert "_sudo" in colleague.deploy(*FAST).refusal
+
+    with (colleague.directory / "group_data/all.py").open("a") as settings:
+        settings.write("\n_sudo = False\n")
+    assert colleague.deploy(*FAST).verdict
