@@ -10,8 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from kea_ha.certificates import BOTH, EKU, PkiError, key_weakness
+from kea_ha.certificates import EKU, PkiError, key_weakness
 
 CA_LIFE = timedelta(days=3652)
 LEAF_LIFE = timedelta(days=365)
@@ -36,33 +35,6 @@ BACKDATED = timedelta(hours=1)
 
 _COMMON_NAME_LIMIT = 64  # RFC 5280, appendix A.1, ub-common-name
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A certificate, its key and its CA, in memory only."""
-
-    anchor_pem: str
-    certificate_pem: str
-    key_pem: str = field(repr=False)
-
-
-def stranger_identity(
-    address: str, *, name: str = "stranger", now: datetime | None = None
-) -> Identity:
-    """A certificate that is right in everything but its CA, which nobody trusts.
-
-    For negative controls: a listener that takes it takes anybody. Nothing is written.
-    """
-    now = now or datetime.now(UTC)
-    ca_key, key = new_key(), new_key()
-    ca = make_ca(ca_key, "stranger CA", now)
-    leaf = sign(key.public_key(), ca, ca_key, name=name, address=address, purposes=BOTH, now=now)
-    return Identity(
-        anchor_pem=certificate_to_pem(ca).decode(),
-        certificate_pem=certificate_to_pem(leaf).decode(),
-        key_pem=key_to_pem(key, None).decode(),
-    )
 
 
 def requested_key(csr_pem: str, name: str) -> CertificatePublicKeyTypes:

@@ -45,14 +45,6 @@ class Alarms(NamedTuple):
     older: tuple[LogLine, ...]
 
 
-class Start(NamedTuple):
-    """What the log shows of the last start or reload of the configuration."""
-
-    found: tuple[LogLine, ...]
-    missing: tuple[str, ...]
-    """In words, what should have been logged and was not, or not in this order."""
-
-
 _LINE = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) (?P<severity>[A-Z]+) +"
     r"\[(?P<logger>[\w.-]+)/(?P<process>\d+)\.\w+\] (?P<id>[A-Z][A-Z0-9_]+)(?: (?P<text>.*))?"
@@ -108,16 +100,6 @@ _HANDSHAKE = re.compile(r"TLS handshake with (?P<address>\S+) failed with (?P<re
 _HUNG_UP = "stream truncated"
 _TRANSITION = re.compile(r"from (?P<source>[A-Z-]+)(?: state)? to (?P<target>[A-Z-]+) state")
 _BAD_TARGETS = frozenset({"WAITING", "PARTNER-DOWN", "TERMINATED"})
-
-_START = (
-    ("HOOKS_LIBRARY_LOADED", "libdhcp_lease_cmds", "the lease commands hook was loaded"),
-    ("HA_CONFIGURATION_SUCCESSFUL", "", "the HA configuration was accepted"),
-    ("HA_INIT_OK", "", "the HA hook was initialised"),
-    ("HOOKS_LIBRARY_LOADED", "libdhcp_ha", "the HA hook was loaded"),
-    ("HA_LOCAL_DHCP_DISABLE", "WAITING", "DHCP was held back until the partner is known"),
-    ("HA_SERVICE_STARTED", "hot-standby mode", "the HA service started in hot-standby mode"),
-    ("DHCP4_MULTI_THREADING_INFO", "enabled: yes", "multi-threading was switched on"),
-)
 
 
 def parse_log(text: str) -> tuple[LogLine, ...]:
@@ -196,31 +178,6 @@ def summary(found: Sequence[LogLine]) -> tuple[str, ...]:
     )
 
 
-def started(lines: Sequence[LogLine], process: int | None = None) -> Start:
-    """What shows that Kea came up with HA, from its last start or reload.
-
-    With `process`, only what that process id wrote: a start that failed early leaves none
-    of this, and must not be taken for the start before it. The listener's port is not among
-    this: 2.2 logs all of it also when the port is taken.
-    """
-    own = [line for line in lines if process in (None, line.process)]
-    first_id, first_text, _ = _START[0]
-    begin = max(
-        _positions(own, lambda line: line.id == first_id and first_text in line.text), default=0
-    )
-    found: list[LogLine] = []
-    missing: list[str] = []
-    for wanted, text, words in _START:
-        for position in range(begin, len(own)):
-            if own[position].id == wanted and text in own[position].text:
-                found.append(own[position])
-                begin = position + 1
-                break
-        else:
-            missing.append(f"{words} ({wanted})")
-    return Start(tuple(found), tuple(missing))
-
-
 def first_contact_attempted(
     lines: Sequence[LogLine], partner_url: str, since: datetime | None = None
 ) -> tuple[LogLine, ...]:
@@ -236,19 +193,6 @@ def first_contact_attempted(
         if line.id in ("HA_HEARTBEAT_COMMUNICATIONS_FAILED", "HA_HEARTBEAT_FAILED")
         and target in line.text
         and (since is None or line.time >= since)
-    )
-
-
-def incoming_heartbeats(
-    lines: Sequence[LogLine], since: datetime | None = None
-) -> tuple[LogLine, ...]:
-    """Heartbeats received: what shows that the partner's direction works.
-
-    Logged at INFO by `kea-dhcp4.commands`. The restricted listener gives the command to
-    holders of a peers' certificate alone.
-    """
-    return tuple(
-        line for line in lines if _is_heartbeat(line) and (since is None or line.time >= since)
     )
 
 

@@ -36,14 +36,12 @@ from kea_ha.certificates import (
     public_key_der,
 )
 from kea_ha.issuing import (
-    Identity,
     certificate_to_pem,
     key_to_pem,
     make_ca,
     new_key,
     requested_key,
     sign,
-    stranger_identity,
 )
 
 __all__ = [
@@ -52,12 +50,10 @@ __all__ = [
     "SERVER_AUTH",
     "Certificate",
     "ClientCertificate",
-    "Identity",
     "PkiError",
     "Store",
     "check_identity",
     "inspect",
-    "stranger_identity",
 ]
 
 PASSPHRASE_VARIABLE = "KEA_HA_CA_PASSPHRASE"  # noqa: S105 - the name of a variable

@@ -229,6 +229,9 @@ def _is_ours(listener: Listener) -> bool:
 
 def _path_problems(pair: Pair, node: Node, seen: Mapping[str, Seen]) -> Iterable[Problem]:
     partner = pair.partner_of(node)
+    ends = [one for one in (node, partner) if one.name in seen]
+    if any(seen[one.name].survey.interface_with(one.address) is None for one in ends):
+        return  # there is no way without the addresses, which has been said
     for path in seen[node.name].paths:
         if path.outcome in ("open", "refused"):
             continue

@@ -78,7 +78,6 @@ def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
     seconds = DHCP_AGAIN_S if "accepted" in survey.state else DHCP_S
     say(f"    listening {seconds} s for other DHCP servers")
     script = _ASK_DHCP.format(
-        dir=layout.VOLATILE_DIR,
         ignore=" ".join(f"-X {n.address}" for n in pair.nodes),
         interface=interface.name,
         seconds=seconds,
@@ -94,8 +93,14 @@ _ASK_DHCP = r"""
 export LC_ALL=C PATH=/usr/sbin:/sbin:/usr/bin:/bin; exec 2>&1
 probe=$(command -v dhcpcd)
 if [ -z "$probe" ]; then
-  umask 022; mkdir -p -m 0700 {dir}; gone=$(mktemp -d {dir}/probe.XXXXXX) || exit 1
-  trap 'rm -rf "$gone"' EXIT; cd "$gone" && chmod 755 . || exit 1
+  # In memory, unless nothing may be executed there; where dpkg keeps its scripts it always may.
+  umask 022; gone=
+  for place in /dev/shm /var/lib; do
+    gone=$(mktemp -d $place/kea-ha-probe.XXXXXX) || continue
+    trap 'rm -rf "$gone"' EXIT; cd "$gone" && chmod 755 . || exit 1
+    : >try; chmod 755 try; [ ! -x try ] || break
+    cd /; rm -rf "$gone"
+  done
   apt-get -qq -o APT::Sandbox::User=root download dhcpcd-base || exit 1
   dpkg -x dhcpcd-base_*.deb . || exit 1
   for probe in "$gone"/usr/sbin/dhcpcd "$gone"/sbin/dhcpcd; do [ ! -x "$probe" ] || break; done

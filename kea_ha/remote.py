@@ -69,9 +69,17 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The last few lines that it printed, for an operator."""
-        lines = [line for line in (self.stderr or self.stdout).splitlines() if line.strip()]
-        return "\n".join(lines[-8:]) or "it printed nothing"
+        """The last few lines that it printed, for an operator: of its complaints, if it has any."""
+        for said in (self.stderr, self.stdout):
+            # sudo says this of a host that does not know its own name, whatever it is to run.
+            lines = [
+                line
+                for line in said.splitlines()
+                if line.strip() and not line.startswith("sudo: unable to resolve host")
+            ]
+            if lines:
+                return "\n".join(lines[-8:])
+        return "it printed nothing"
 
 
 def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = 60) -> Answer:

@@ -10,8 +10,11 @@ import pytest
 
 from kea_ha import layout
 from tests.rollout.conftest import Accepted
-from tests.rollout.operators import Operator
+from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn
+
+Seen = dict[str, dict[str, set[str]]]
+"""The digests of what stood under the live names: host -> path -> digests."""
 
 OPERATIONS = 48
 """How many operations a first rollout has; seen to by the first test."""
@@ -29,15 +32,11 @@ def test_all_operations_are_counted(accepted: Accepted) -> None:
 def test_killed_again_and_again_the_rollout_goes_on(operator: Operator) -> None:
     """SIGKILL in one run after another, each a little later: nothing half-written, nothing in the
     way of others, no lock left; and the run that is left alone ends accepted."""
-    seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
+    seen: Seen = {}
     for number in SPREAD:
-        outcome = operator.run_killed(after=number)
+        outcome = run_killed(operator, seen, after=number)
 
-        assert outcome.status == -signal.SIGKILL, f"{number}: {outcome.output}"
         assert outcome.ended == number
-        for host in operator.pairs["office"]:
-            assert_nothing_in_the_way(host, number)
-            collect_documents(host, seen[host.name])
 
     outcome = operator.run()
     assert outcome.status == 0, outcome.output
@@ -54,21 +53,16 @@ COMMANDS = (
     "runuser -u _kea -- kea-dhcp4",
     "mv -f /etc/kea/kea-dhcp4.conf.new",
     "mv -f /etc/kea/kea-ctrl-agent.conf.new",
-    "systemctl enable --quiet kea-dhcp4-server.service",
+    "systemctl enable --no-reload --quiet kea-dhcp4-server.service",
     "systemctl restart kea-dhcp4-server.service",
 )
 
 
 def test_killed_between_two_commands_nothing_is_half_written(operator: Operator) -> None:
     """SIGKILL just before what would complete a thing: the live one is whole, or not there."""
-    seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
+    seen: Seen = {}
     for command in COMMANDS:
-        outcome = operator.run_killed(before=command)
-
-        assert outcome.status == -signal.SIGKILL, f"{command}: {outcome.output}"
-        for host in operator.pairs["office"]:
-            assert_nothing_in_the_way(host, command)
-            collect_documents(host, seen[host.name])
+        run_killed(operator, seen, before=command)
 
     outcome = operator.run()
     assert outcome.status == 0, outcome.output
@@ -79,17 +73,25 @@ def test_killed_between_two_commands_nothing_is_half_written(operator: Operator)
 @pytest.mark.parametrize("number", range(1, OPERATIONS))
 def test_killed_after_any_operation_the_next_run_converges(operator: Operator, number: int) -> None:
     """The same on fresh hosts, for every operation: one kill, and the next run ends accepted."""
-    outcome = operator.run_killed(after=number)
+    seen: Seen = {}
+    run_killed(operator, seen, after=number)
 
-    assert outcome.status == -signal.SIGKILL, outcome.output
-    seen = {host.name: dict[str, set[str]]() for host in operator.pairs["office"]}
-    for host in operator.pairs["office"]:
-        assert_nothing_in_the_way(host, number)
-        collect_documents(host, seen[host.name])
     outcome = operator.run()
     assert outcome.status == 0, outcome.output
     assert outcome.last_block.startswith("office: accepted.")
     assert_documents_were_whole(operator, seen)
+
+
+def run_killed(
+    operator: Operator, seen: Seen, *, after: int | None = None, before: str | None = None
+) -> Outcome:
+    """The rollout until SIGKILL: what it left is in nobody's way, and its documents are noted."""
+    outcome = operator.run_killed(after=after, before=before)
+    assert outcome.status == -signal.SIGKILL, f"{after or before}: {outcome.output}"
+    for host in operator.pairs["office"]:
+        assert_nothing_in_the_way(host, after or before)
+        collect_documents(host, seen.setdefault(host.name, {}))
+    return outcome
 
 
 def assert_nothing_in_the_way(host: StandIn, when: object) -> None:
@@ -114,7 +116,7 @@ def collect_documents(host: StandIn, seen: dict[str, set[str]]) -> None:
             host.sh(f"openssl pkey -in {path} -noout -passin pass:")
 
 
-def assert_documents_were_whole(operator: Operator, seen: dict[str, dict[str, set[str]]]) -> None:
+def assert_documents_were_whole(operator: Operator, seen: Seen) -> None:
     """All that ever stood under a live name was the package's document, or ours in full."""
     for host in operator.pairs["office"]:
         for path, digests in seen[host.name].items():

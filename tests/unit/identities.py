@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -103,6 +104,22 @@ def certificate(
     if purposes is not None and not ca:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     return builder.sign(issuer_key or key, hashes.SHA256())
+
+
+class Stranger(NamedTuple):
+    """A key, its certificate and the CA of it, as PEM."""
+
+    anchor: str
+    certificate: str
+    key: str
+
+
+def stranger(address: str) -> Stranger:
+    """An identity called `stranger` that is right in everything but its CA, which nobody trusts."""
+    ca_key, key = new_key(), new_key()
+    ca = certificate("stranger CA", ca_key, ca=True, path_length=0)
+    leaf = certificate("stranger", key, ca, ca_key, address=address)
+    return Stranger(pem(ca), pem(leaf), key_pem(key))
 
 
 def pem(*certificates: x509.Certificate) -> str:

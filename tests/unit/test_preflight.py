@@ -80,6 +80,16 @@ def test_an_address_that_no_interface_carries_is_refused() -> None:
     assert "eth0" in problem.allowed
 
 
+def test_a_missing_address_is_not_told_again_as_closed_paths() -> None:
+    """Neither host can reach the other then; what is to be mended is said once."""
+    closed = "rejected: Network is unreachable"
+    seen = fresh(interfaces=(Interface("eth1", False, ()),))
+    for name, address in (("host-1", "192.168.1.3"), ("host-2", "192.168.1.2")):
+        seen[name] = replace(seen[name], paths=(Path(address, 8000, closed),))
+
+    assert "address" == one(seen).setting
+
+
 def test_an_interface_that_is_down_is_refused() -> None:
     """Kea would be deaf."""
     problem = one(fresh(interfaces=(Interface("eth0", False, ("192.168.1.2",)),)))
@@ -239,7 +249,7 @@ def test_hosts_of_a_ca_that_is_not_at_hand_are_refused(anchors: Anchors) -> None
 def test_all_problems_of_both_hosts_come_at_once() -> None:
     """The operator mends everything in one go."""
     seen = fresh(
-        interfaces=(Interface("eth0", True, ("10.0.0.1",)),),
+        interfaces=(Interface("eth0", False, ("192.168.1.2",)),),
         packages={"kea-dhcp4-server": "2.6.3-1+deb13u1"},
     )
     seen["host-2"] = replace(
