@@ -3,10 +3,11 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+DEBIAN := 13
 
 .PHONY: help
 help: ## list what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 .PHONY: lab
 lab: setup ## from nothing to a running pair: boot the quick lab, roll out, print the verdict
@@ -18,8 +19,22 @@ lab: setup ## from nothing to a running pair: boot the quick lab, roll out, prin
 	.venv/bin/pyinfra -y inventory.py runbook/verify.py
 	@echo '== Done: `ssh -F .lab/ssh_config host-1` looks around, `$(PYTHON) -m lab down` ends it'
 
+.PHONY: vagrant
+vagrant: box ## the same on virtual machines: build their box, bring them up, roll out, print the verdict
+	@echo '== The lab: two virtual machines, without Kea'
+	vagrant up
+	@echo '== The rollout'
+	.venv/bin/pyinfra -y inventory.py deploy.py
+	@echo '== The verdict'
+	.venv/bin/pyinfra -y inventory.py runbook/verify.py
+	@echo '== Done: `vagrant ssh host-1` looks around, `vagrant destroy -f` ends it'
+
+.PHONY: box
+box: setup-vagrant ## build the box of the Vagrant lab from a Debian mirror (DEBIAN=12 or 13)
+	$(PYTHON) -m lab box --debian $(DEBIAN)
+
 .PHONY: test
-test: lint setup ## lint, and one representative of each promise (30 minutes at most)
+test: lint setup setup-vagrant ## lint, and one representative of each promise (30 minutes at most)
 	$(PYTEST) -m 'not slow'
 
 .PHONY: test-unit
@@ -34,8 +49,12 @@ test-rollout: setup ## the rollout's logic, on stand-in hosts
 test-lab: setup ## the promises that need real hosts, on the quick lab
 	$(PYTEST) -m 'not slow' tests/lab
 
+.PHONY: test-vagrant
+test-vagrant: setup-vagrant ## the same on the Vagrant lab, from nothing to nothing
+	$(PYTEST) -v --durations=0 tests/vagrant
+
 .PHONY: test-all
-test-all: lint setup ## the full matrix
+test-all: lint setup setup-vagrant ## the full matrix
 	$(PYTEST)
 
 .PHONY: lint
@@ -47,6 +66,10 @@ lint: venv ## style, and types
 .PHONY: setup
 setup: ## install what the lab needs (Debian packages, and .venv)
 	@sh lab/setup.sh lab
+
+.PHONY: setup-vagrant
+setup-vagrant: setup ## install what the Vagrant lab needs
+	@sh lab/setup.sh vagrant
 
 .PHONY: venv
 venv: ## make .venv

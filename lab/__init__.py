@@ -1,9 +1,12 @@
-"""The quick lab: two hosts and a client with real systemd and sshd, up in seconds.
+"""The labs: two hosts and a client to try the rollout on.
 
-`python -m lab --help` drives it by hand, `Lab` from tests.
+The quick lab has containers with real systemd and sshd, up in seconds; the Vagrant lab has virtual
+machines. `python -m lab --help` drives them by hand, `Lab` and `VirtualLab` from tests.
 """
 
+from lab.base import AnyLab
 from lab.errors import LabError
 from lab.quick import Lab
+from lab.virtual import VirtualLab
 
-__all__ = ["Lab", "LabError"]
+__all__ = ["AnyLab", "Lab", "LabError", "VirtualLab"]

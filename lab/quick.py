@@ -14,23 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lab import access, cgroups, keeper, machine, network, places, trees
+from lab.base import AnyLab
 from lab.errors import LabError
 from lab.lock import changing
-from lab.pair import Node, read_pair
 from lab.record import Record, boot_id
+from lab.virtual import VirtualLab
 
 TOOLS = ("systemd-nspawn", "mmdebstrap", "ip", "ssh", "nc", "apt-ftparchive", "setpriv")
 
 
-class Lab:
-    """The quick lab of the project at `project` (a directory; this one by default)."""
+class Lab(AnyLab):
+    """The quick lab: systemd-nspawn machines in network namespaces."""
+
+    ENVIRONMENT = machine.ENVIRONMENT
 
     def __init__(self, project: Path = places.PROJECT) -> None:
-        self.project = project
-        self.pair = read_pair()
+        super().__init__(project)
         self.access = access.Access(project / ".lab")
 
     def up(self, debian: str = "13", report: Callable[[str], None] = print) -> None:
@@ -43,9 +44,9 @@ class Lab:
         _require_tools()
         with changing("up"), _usual_umask():
             self._refuse_another()
+            self._refuse_virtual()
             _sweep(self.access)
             record = Record(
-                kind="quick",
                 project=str(self.project),
                 debian=debian,
                 trees={kind: str(recipe.path) for kind, recipe in recipes.items()},
@@ -102,48 +103,9 @@ class Lab:
             machine.wait_until_booted(node)
             self.access.wait_for_ssh(node)
 
-    def exec(
-        self,
-        name: str,
-        argv: Sequence[str],
-        *,
-        input: bytes | str | None = None,
-        check: bool = True,
-        timeout: float | None = 120,
-        text: bool = True,
-    ) -> "subprocess.CompletedProcess[Any]":
-        """Run `argv` as root on the machine `name` and wait for it.
-
-        Output is captured, as str unless `text` is false. With `check`, a status other than 0
-        raises LabError, which holds the command's output. `timeout` is in seconds.
-        """
-        command = machine.command(self.node(name), argv)
-        if text and isinstance(input, bytes):
-            raise TypeError("input is bytes: give text=False")
-        done = subprocess.run(
-            command,
-            input=input if input is not None else ("" if text else b""),
-            capture_output=True,
-            text=text,
-            timeout=timeout,
-            env=machine.ENVIRONMENT,
-            check=False,
-        )
-        if check and done.returncode != 0:
-            raise LabError(
-                f"on {name}, {list(argv)} ended with status {done.returncode}:\n"
-                f"{done.stdout!s}\n{done.stderr!s}"
-            )
-        return done
-
-    def popen(self, name: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
-        """Start `argv` as root on the machine `name`; terminating what this returns ends it there.
-
-        `options` are those of subprocess.Popen.
-        """
-        options.setdefault("stdin", subprocess.DEVNULL)
-        options.setdefault("env", machine.ENVIRONMENT)
-        return subprocess.Popen(machine.command(self.node(name), argv), **options)
+    def command(self, name: str, argv: Sequence[str]) -> list[str]:
+        """The command that runs `argv` on the machine `name`; raises LabError if that is off."""
+        return machine.command(self.node(name), argv)
 
     def is_up(self) -> bool:
         """Whether this project's lab is up. Single machines may be off all the same."""
@@ -151,7 +113,6 @@ class Lab:
         return (
             record is not None
             and record.ready
-            and record.kind == "quick"
             and record.project == str(self.project)
             and network.LAN in network.namespaces()
         )
@@ -166,20 +127,13 @@ class Lab:
         if record is None:
             return ["down"]
         if record.project != str(self.project):
-            return [f"down; the {record.kind} lab of {record.project} is on this machine"]
+            return [f"down; the quick lab of {record.project} is on this machine"]
         if not self.is_up():
             return ["down (an `up` did not finish)"]
-        return [f"up, hosts on Debian {record.debian}, of {record.project}"] + [
+        return [f"the quick lab is up, hosts on Debian {record.debian}, of {record.project}"] + [
             f"{node.name:8} {node.address!s:15} {'on' if self.is_on(node.name) else 'off'}"
             for node in self.pair.nodes
         ]
-
-    def node(self, name: str) -> Node:
-        """The machine called `name`; raises LabError that lists the names."""
-        try:
-            return self.pair.node(name)
-        except KeyError as error:
-            raise LabError(error.args[0]) from None
 
     def _require_up(self) -> Record:
         record = Record.read()
@@ -188,15 +142,22 @@ class Lab:
         return record
 
     def _refuse_another(self) -> None:
-        """Raise LabError when another project, or another kind of lab, is on this machine."""
+        """Raise LabError when another project's quick lab is on this machine."""
         record = Record.read()
         if record is None or not Path(record.project).is_dir():
             return
-        alive = record.kind != "quick" or cgroups.processes() or network.namespaces()
-        if alive and (record.kind, record.project) != ("quick", str(self.project)):
+        alive = cgroups.processes() or network.namespaces()
+        if alive and record.project != str(self.project):
             raise LabError(
-                f"the {record.kind} lab of {record.project} is on this machine, and only one can "
-                "be: bring that one down from there first"
+                f"the quick lab of {record.project} is on this machine, and only one can be: bring "
+                "that one down from there first"
+            )
+
+    def _refuse_virtual(self) -> None:
+        """Raise LabError when this project's Vagrant lab is up: both lead pyinfra by one file."""
+        if VirtualLab(self.project).is_up():
+            raise LabError(
+                "the Vagrant lab of this clone is up: end it first with `vagrant destroy -f`"
             )
 
 

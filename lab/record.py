@@ -1,4 +1,4 @@
-"""The machine-wide note of which lab is up, whichever kind it is and whoever brought it up.
+"""The machine-wide note of whose quick lab is up, whoever brought it up.
 
 It says whose lab it is, never what there is to clean: that is found in the system itself.
 """
@@ -12,9 +12,8 @@ from lab import places
 
 @dataclass(frozen=True)
 class Record:
-    """Which lab is on this machine: its kind and project, and whether its `up` has finished."""
+    """Whose quick lab is on this machine, and whether its `up` has finished."""
 
-    kind: str
     project: str
     boot: str
     ready: bool = False

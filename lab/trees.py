@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import archive, mirror
@@ -20,7 +20,7 @@ from lab.errors import LabError
 from lab.places import cache
 from lab.programs import run
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 """To be raised when the way a tree is made changes, so that cached ones are not used."""
 
 CODENAMES = {"12": "bookworm", "13": "trixie", "testing": "forky"}
@@ -31,6 +31,12 @@ MACHINE = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "kmod", "procps", "less"),
     *("iproute2", "iputils-ping", "nftables", "tcpdump", "curl", "openssl", "ca-certificates"),
     *("python3", "libfaketime", "faketime"),
+)
+# What a virtual machine needs besides: to boot from its own disk, to configure its cards, and to
+# confine its services as a Debian does.
+VIRTUAL = (
+    *("linux-image-cloud-amd64", "grub-pc-bin", "ifupdown", "isc-dhcp-client"),
+    *("apparmor", "libcap2-bin"),
 )
 # To probe with: perfdhcp (in kea-admin), stock DHCP clients, a stranger's DHCP server.
 PROBES = ("kea-admin", "udhcpc", "isc-dhcp-client", "dnsmasq-base", "socat")
@@ -45,6 +51,7 @@ class Recipe:
     include: tuple[str, ...]
     offer: tuple[str, ...] = ()
     backports: bool = False
+    user: str = "operator"
 
     @property
     def key(self) -> str:
@@ -77,6 +84,17 @@ def recipes(debian: str) -> dict[str, Recipe]:
         ),
         "client": Recipe("client-trixie", "trixie", MACHINE + PROBES),
     }
+
+
+def box_recipe(debian: str) -> Recipe:
+    """The recipe for a virtual machine on `debian` ("12" or "13"): a host that has its own kernel.
+
+    Raises LabError for another release.
+    """
+    if debian not in ("12", "13"):
+        raise LabError(f"no box of Debian {debian!r}: allowed are 12 and 13")
+    hosts = recipes(debian)["hosts"]
+    return replace(hosts, name=f"box-{hosts.suite}", include=MACHINE + VIRTUAL, user="vagrant")
 
 
 def ensure(wanted: Sequence[Recipe], report: Callable[[str], None]) -> None:
@@ -192,21 +210,25 @@ def _finish(recipe: Recipe, partial: Path) -> None:
     archive.index(partial / "packages", recipe.suites)
     root = partial / "root"
     (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink()
-    _write(root / "etc/apt/sources.list", archive.sources_list(recipe.suites))
+    write(root / "etc/apt/sources.list", archive.sources_list(recipe.suites))
     (root / archive.SOURCE.lstrip("/")).mkdir()
     for key in root.glob("etc/ssh/ssh_host_*"):
         key.unlink()
-    _write(root / "etc/resolv.conf", "")
-    _write(root / "etc/default/locale", "LANG=C.UTF-8\n")
-    _write(root / "etc/sudoers.d/operator", "operator ALL=(ALL) NOPASSWD: ALL\n", 0o440)
-    # Debian has a group of this name already, hence the explicit one.
-    add = "useradd --create-home --shell /bin/bash --gid users operator"
+    write(root / "etc/resolv.conf", "")
+    # As on a Debian with its own kernel, where nothing in /run can be executed.
+    write(root / "etc/fstab", "tmpfs /run tmpfs nosuid,nodev,noexec,mode=755 0 0\n")
+    write(root / "etc/default/locale", "LANG=C.UTF-8\n")
+    sudoers = root / "etc/sudoers.d" / recipe.user
+    write(sudoers, f"{recipe.user} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+    # Debian has a group called operator already, hence the explicit one.
+    add = f"useradd --create-home --shell /bin/bash --gid users {recipe.user}"
     run(["chroot", str(root), *add.split()])
     # They would take apt's lock at a time of their own choosing, in the middle of a test.
     run(["systemctl", f"--root={root}", "mask", "apt-daily.timer", "apt-daily-upgrade.timer"])
 
 
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Put a new file with this `text` and `mode` at `path`, whatever was there."""
     path.unlink(missing_ok=True)
     path.write_text(text)
     path.chmod(mode)

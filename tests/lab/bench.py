@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kea_ha.documents import parse_document
-from lab import Lab, LabError, places
+from lab import AnyLab, LabError, VirtualLab, places
 
 T = TypeVar("T")
 
@@ -204,7 +204,7 @@ class Clone:
 # Machines -------------------------------------------------------------------------------------
 
 
-def sh(lab: Lab, name: str, script: str, *, check: bool = True, **options: Any) -> str:
+def sh(lab: AnyLab, name: str, script: str, *, check: bool = True, **options: Any) -> str:
     """What a shell script prints on a machine, as root."""
     done = lab.exec(name, ["sh", "-c", script], check=check, **options)
     return str(done.stdout)
@@ -221,7 +221,7 @@ while piece := kea.recv(65536):
 """
 
 
-def ask_kea(lab: Lab, host: str, command: str, **arguments: Any) -> dict[str, Any]:
+def ask_kea(lab: AnyLab, host: str, command: str, **arguments: Any) -> dict[str, Any]:
     """Kea's answer on its own unix socket."""
     question = {"command": command} | ({"arguments": arguments} if arguments else {})
     done = lab.exec(host, ["python3", "-c", _ASK_KEA], input=json.dumps(question), timeout=30)
@@ -230,14 +230,14 @@ def ask_kea(lab: Lab, host: str, command: str, **arguments: Any) -> dict[str, An
     return answer
 
 
-def leases(lab: Lab, host: str) -> dict[str, str]:
+def leases(lab: AnyLab, host: str) -> dict[str, str]:
     """The leases that this server holds: address to MAC."""
     answer = ask_kea(lab, host, "lease4-get-all")
     found = answer.get("arguments", {}).get("leases", [])
     return {lease["ip-address"]: lease["hw-address"] for lease in found if lease["state"] == 0}
 
 
-def ha_state(lab: Lab, host: str) -> str:
+def ha_state(lab: AnyLab, host: str) -> str:
     """The state of high availability by this server's own account; empty when it does not say."""
     try:
         answer = ask_kea(lab, host, "status-get")
@@ -246,17 +246,17 @@ def ha_state(lab: Lab, host: str) -> str:
         return ""
 
 
-def process_ids(lab: Lab) -> dict[tuple[str, str], int]:
+def process_ids(lab: AnyLab) -> dict[tuple[str, str], int]:
     """The main process of each unit on each host; 0 where it does not run."""
     return {(host, unit): main_pid(lab, host, unit) for host in HOSTS for unit in UNITS}
 
 
-def main_pid(lab: Lab, host: str, unit: str = UNITS[0]) -> int:
+def main_pid(lab: AnyLab, host: str, unit: str = UNITS[0]) -> int:
     """The main process of a unit; 0 when it does not run."""
     return int(sh(lab, host, f"systemctl show -p MainPID --value {unit}"))
 
 
-def is_active(lab: Lab, host: str, unit: str = UNITS[0]) -> bool:
+def is_active(lab: AnyLab, host: str, unit: str = UNITS[0]) -> bool:
     """Whether systemd says that the unit runs."""
     done = lab.exec(host, ["systemctl", "is-active", "--quiet", unit], check=False)
     return done.returncode == 0
@@ -265,7 +265,7 @@ def is_active(lab: Lab, host: str, unit: str = UNITS[0]) -> bool:
 _PLACES = "/etc/kea /etc/systemd/system /var/lib/kea-ha"
 
 
-def files(lab: Lab, host: str, folders: str = _PLACES) -> list[str]:
+def files(lab: AnyLab, host: str, folders: str = _PLACES) -> list[str]:
     """Every file in `folders` with its inode, mode, owner and time of change."""
     listing = sh(
         lab,
@@ -275,14 +275,14 @@ def files(lab: Lab, host: str, folders: str = _PLACES) -> list[str]:
     return sorted(listing.splitlines())
 
 
-def document(lab: Lab, host: str) -> dict[str, Any]:
+def document(lab: AnyLab, host: str) -> dict[str, Any]:
     """The live document of kea-dhcp4, parsed."""
     parsed = parse_document(sh(lab, host, "cat /etc/kea/kea-dhcp4.conf"))
     assert isinstance(parsed, dict)
     return parsed
 
 
-def traces_of_kea(lab: Lab, host: str) -> list[str]:
+def traces_of_kea(lab: AnyLab, host: str) -> list[str]:
     """Everything of a Kea that a host has: packages, units, ports, documents, our own state.
 
     Identities and what makes them are not Kea: /etc/kea/tls alone is not among them.
@@ -299,7 +299,7 @@ def traces_of_kea(lab: Lab, host: str) -> list[str]:
     return sh(lab, host, script).splitlines()
 
 
-def touched(lab: Lab, host: str) -> list[str]:
+def touched(lab: AnyLab, host: str) -> list[str]:
     """What a host has that a fresh one has not: of Kea, of our own, and any package at all."""
     script = r"""
     for f in /etc/kea /var/lib/kea-ha /etc/systemd/system/kea*; do [ ! -e $f ] || echo file $f; done
@@ -325,22 +325,28 @@ class Lease:
     seconds: int
 
 
-def card(lab: Lab) -> str:
-    """The MAC of the client's second card."""
-    return sh(lab, "client", "cat /sys/class/net/enp0s9/address").strip()
+def card_name(lab: AnyLab) -> str:
+    """The client's card on which stock DHCP clients are tried: the quick lab has a bare one."""
+    return "eth1" if isinstance(lab, VirtualLab) else "enp0s9"
+
+
+def card(lab: AnyLab) -> str:
+    """The MAC of that card."""
+    return sh(lab, "client", f"cat /sys/class/net/{card_name(lab)}/address").strip()
 
 
 def get_lease(
-    lab: Lab, *, mac: str | None = None, hostname: str = "stock-client", tries: int = 5
+    lab: AnyLab, *, mac: str | None = None, hostname: str = "stock-client", tries: int = 5
 ) -> Lease | None:
-    """Ask for a lease with a stock DHCP client on the client's second card; None if none came.
+    """Ask for a lease with a stock DHCP client on a card of the client's; None if none came.
 
     `mac` is given to the card first, so that it is another client.
     """
+    card = card_name(lab)
     if mac is not None:
-        sh(lab, "client", f"ip link set enp0s9 down; ip link set enp0s9 address {mac} up")
+        sh(lab, "client", f"ip link set {card} down; ip link set {card} address {mac} up")
     lab.exec("client", ["sh", "-c", "cat >/root/show; chmod 755 /root/show"], input=_SHOW_LEASE)
-    options = f"-i enp0s9 -f -n -q -t {tries} -T 1 -s /root/show -x hostname:{hostname}"
+    options = f"-i {card} -f -n -q -t {tries} -T 1 -s /root/show -x hostname:{hostname}"
     said = sh(lab, "client", f"timeout 60 udhcpc {options} 2>&1", check=False, timeout=70)
     found = re.search(r"lease ip=(\S+) router=(\S*) server=(\S+) seconds=(\d+)", said)
     return Lease(found[1], found[2], found[3], int(found[4])) if found else None
@@ -374,7 +380,7 @@ class Reply:
 
 
 def request(
-    lab: Lab, source: str, url: str, *curl: str, command: Mapping[str, Any] | None = None
+    lab: AnyLab, source: str, url: str, *curl: str, command: Mapping[str, Any] | None = None
 ) -> Reply:
     """One command to `url` with curl on the machine `source`, with these options of curl's."""
     body = json.dumps(command or {"command": "list-commands", "service": ["dhcp4"]})
@@ -391,14 +397,14 @@ def request(
     return Reply(int(status or 0), done.returncode, text, done.stderr.strip())
 
 
-def give(lab: Lab, name: str, path: str, content: str | bytes, mode: str = "600") -> None:
+def give(lab: AnyLab, name: str, path: str, content: str | bytes, mode: str = "600") -> None:
     """Put a file on a machine."""
     raw = content.encode() if isinstance(content, str) else content
     script = f"umask 077; mkdir -p {Path(path).parent}; cat >{path}; chmod {mode} {path}"
     lab.exec(name, ["sh", "-c", script], input=raw, text=False)
 
 
-def reboot(lab: Lab, host: str) -> None:
+def reboot(lab: AnyLab, host: str) -> None:
     """Reboot a machine from inside, and wait until it is another boot, up to its ssh server."""
     boot = ["cat", "/proc/sys/kernel/random/boot_id"]
     before = lab.exec(host, boot).stdout
