@@ -16,7 +16,7 @@ from pyinfra.api.host import Host
 from kea_ha import pki, plan, survey
 from kea_ha.plan import Plan
 from kea_ha.record import RUN
-from kea_ha.remote import AGAIN, Refusal, ask
+from kea_ha.remote import AGAIN, AS_ROOT, Refusal, ask
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
 
@@ -40,9 +40,7 @@ def look_at(node: Node, *, anew: bool = False) -> Survey:
             found = survey.parse_survey(answer.stdout.splitlines())
         except survey.SurveyError as error:
             raise Refusal(
-                f"{node.name} could not be read: {error}: {answer.words}",
-                "check the ssh connection and that the user may become root (_sudo in "
-                "group_data/), then run the same command again",
+                f"{node.name} could not be read: {error}: {answer.words}", AS_ROOT
             ) from error
         RUN.surveys[node.name] = found
         # The script reads the clock first, so its answer is nearer to the start.

@@ -16,7 +16,7 @@ from pyinfra.api import StringCommand
 from kea_ha import layout, plan
 from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.operations import rename, write
-from kea_ha.remote import Commands, Refusal, ask, checked_operation
+from kea_ha.remote import AS_ROOT, Commands, Refusal, ask, checked_operation
 from kea_ha.settings import Node, Pair
 
 
@@ -30,15 +30,22 @@ def lock(*, node: Node) -> Commands:
     if answer.ok:
         host.noop(f"{node.name} is held for this run")
         return
-    holder = answer.stdout.strip() or answer.words
+    outcome = "refused; nothing was changed"
+    if answer.stdout.startswith(_HELD):
+        raise Refusal(
+            f"{node.name} is being worked on by another run: {answer.stdout[len(_HELD) :].strip()}",
+            "wait for that run to end. If its operator is gone: end that process on "
+            f"{node.name} (it is the ssh session of that run), which lets go of the host",
+            outcome=outcome,
+        )
     raise Refusal(
-        f"{node.name} is being worked on by another run: {holder}",
-        "wait for that run to end. If its operator is gone: end that process on "
-        f"{node.name} (it is the ssh session of that run), which lets go of the host",
-        outcome="refused; nothing was changed",
+        f"{node.name} could not be held for this run: {answer.words}", AS_ROOT, outcome=outcome
     )
     yield  # pragma: no cover - an operation is a generator
 
+
+#: What the script says before the words of whoever holds the host.
+_HELD = "held by "
 
 # Fields of /proc/PID/stat after the name: 2 is the parent, 20 the start time (proc(5)).
 # The lock belongs to the nearest ancestor that is no shell: the ssh session's own process, which
@@ -56,11 +63,11 @@ while :; do
     *) break ;;
   esac
 done
-exec 9>lock.guard; flock -w 10 9 || {{ echo "the lock's guard is stuck"; exit 1; }}
+exec 9>lock.guard; flock -w 10 9 || {{ echo "the lock's guard is stuck" >&2; exit 1; }}
 if [ -f lock ]; then
   {{ read -r old since_boot; read -r words; }} < lock
   if [ "$old" != "$pid" ] && [ "$(stat_field "$old" 20)" = "${{since_boot:-never}}" ]; then
-    echo "$words, ssh session pid $old"; exit 1
+    echo "{_HELD}$words, ssh session pid $old"; exit 1
   fi
 fi
 {{ echo "$pid $(stat_field "$pid" 20)"; echo "$who since $(date '+%F %T %Z')"; }} > lock.new

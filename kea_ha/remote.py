@@ -33,6 +33,12 @@ Commands = Generator[PyinfraCommand | str, None, None]
 #: The remedy of most failures in the middle of a rollout.
 AGAIN = "mend what it says, then run the same command again: it continues from here"
 
+#: The remedy when a host does not do what root may do there.
+AS_ROOT = (
+    "check the ssh connection and that the user may become root (_sudo in group_data/), "
+    "then run the same command again"
+)
+
 #: How often a condition is looked at while waiting, and how often a line says so. Seconds.
 POLL_S = 0.5
 PROGRESS_S = 2.0
