@@ -43,8 +43,8 @@ class Lab(AnyLab):
         recipes = trees.recipes(debian)
         _require_tools()
         with changing("up"), _usual_umask():
-            self._refuse_another()
             self._refuse_virtual()
+            self._refuse_another()
             _sweep(self.access)
             record = Record(
                 project=str(self.project),

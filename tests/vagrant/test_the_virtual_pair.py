@@ -129,6 +129,10 @@ def test_the_quick_lab_is_refused_beside_it(lab: VirtualLab) -> None:
 # Clocks ---------------------------------------------------------------------------------------
 
 
+# To the seconds that an emulated machine may take to begin a command, which differ by its load.
+ABOUT_70, ABOUT_45 = r"(6[6-9]|7[0-4])", r"4\d"
+
+
 @contextmanager
 def clock_off(lab: VirtualLab, host: str, seconds: int) -> Iterator[None]:
     """The host's own clock is off, for all that runs on it."""
@@ -146,7 +150,7 @@ def test_a_clock_that_is_70_s_off_is_refused(lab: VirtualLab, operator: Clone) -
     with clock_off(lab, "host-2", 70):
         said = operator.deploy(*FAST).refusal
 
-    assert re.search(r"the clock of host-2 is (69|70|71) s ahead of host-1", said), said
+    assert re.search(rf"the clock of host-2 is {ABOUT_70} s ahead of host-1", said), said
     assert before == [bench.touched(lab, host) for host in HOSTS]
 
 
@@ -155,7 +159,7 @@ def test_a_clock_that_is_45_s_off_is_a_warning(lab: VirtualLab, operator: Clone)
     with clock_off(lab, "host-1", 45):
         said = operator.run("--dry", *bench.DEPLOY[1:], *FAST).last_block
 
-    assert re.search(r"the clock of host-1 is 4[456] s ahead of host-2", said), said
+    assert re.search(rf"the clock of host-1 is {ABOUT_45} s ahead of host-2", said), said
 
 
 # The pair -------------------------------------------------------------------------------------
