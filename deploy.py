@@ -11,7 +11,7 @@ from pyinfra import host
 from kea_ha import run, steps
 
 pair = run.begin(host)
-adopt = bool(host.data.get("adopt"))
+agreed = run.agreed(host)
 
 if pair:
     # 0. Pre-flight: both hosts, changing nothing; then who they are to each other.
@@ -19,8 +19,18 @@ if pair:
         if host.name == node.name:
             steps.take_lock(pair, node)
     steps.look(pair)
-    steps.decide(pair, adopt=adopt)
-    steps.identify(pair, adopt=adopt)
+    steps.decide(pair, agreed=agreed)
+
+    # A live pair that has to change: one server after the other, its partner serving meanwhile.
+    # The steps below then find it as described. Of a first rollout nothing happens here.
+    steps.announce(pair)
+    for turn in host.loop((0, 1)):
+        steps.change(pair, turn)
+        steps.hold_together(name="Both hosts go on", pair=pair, after="the change")
+    steps.restart_together(pair)
+    steps.hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
+
+    steps.identify(pair, agreed=agreed)
     steps.hold_together(name="Both hosts go on", pair=pair, after="0 Identities")
 
     for node in host.loop(pair.nodes):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from kea_ha import certificates, documents, journal, layout, plan, status
+from kea_ha import certificates, documents, journal, layout, plan, running, status
 from kea_ha.controls import Control
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
@@ -37,7 +37,7 @@ def link_findings(pair: Pair, node: Node, survey: Survey) -> tuple[str, ...]:
     if reported.ha is not None and reported.ha.local.state != status.HOT_STANDBY:
         state = reported.ha.local.state
         return (f"{node.name} is in {state}: {status.explain_state(state, node.role)}",)
-    heartbeat = _heartbeat(pair)
+    heartbeat = _heartbeat(pair, survey)
     found = [f"{node.name}: {f}" for f in status.judge_link(reported, heartbeat)]
     recent = alarms(pair, node, survey).recent
     found += [f"{node.name}'s log: {words}" for words in journal.summary(recent)]
@@ -49,7 +49,7 @@ def alarms(pair: Pair, node: Node, survey: Survey) -> journal.Alarms:
     return journal.alarms(
         journal.parse_log(survey.log),
         now=survey.local,
-        window=2 * _heartbeat(pair),
+        window=2 * _heartbeat(pair, survey),
         partner_address=pair.partner_of(node).address,
     )
 
@@ -67,44 +67,77 @@ def control_findings(node: Node, controls: Iterable[Control]) -> tuple[str, ...]
 
 def pair_findings(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
     """Everything that keeps the pair from being accepted, both hosts and both directions."""
-    found: list[str] = []
-    silent = {node.name for node in pair.nodes if node.name not in evidence}
-    for node in pair.nodes:
-        known = evidence.get(node.name)
-        if known is None:
-            found.append(f"{node.name} could not be read: nothing is known of it")
-            continue
-        unit = known.survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
-        if unit.active != "active":
-            # All that would be found of its ports and of its state follows from this.
-            silent.add(node.name)
-            found.append(f"{node.name}: {unit.name} is {unit.active}")
+    surveys = {name: known.survey for name, known in evidence.items()}
+    found = list(health_findings(pair, surveys))
+    silent = _silent(pair, surveys)
     for node in pair.nodes:
         if node.name in silent:
             continue
-        known = evidence[node.name]
-        found += link_findings(pair, node, known.survey)
-        found += control_findings(node, [c for c in known.controls if c.target not in silent])
-        found += _host_findings(pair, node, known.survey)
-        if not known.controls:
+        found += _host_findings(pair, node, surveys[node.name])
+        controls = evidence[node.name].controls
+        found += control_findings(node, [c for c in controls if c.target not in silent])
+        if not controls:
             found.append(f"{node.name}: no control was made from it")
     if not silent:
-        surveys = [evidence[node.name].survey for node in pair.nodes]
-        found += _role_findings(pair, surveys)
-        found += _equality_findings(pair, surveys)
+        found += _equality_findings(pair, [surveys[node.name] for node in pair.nodes])
     return tuple(dict.fromkeys(found))
 
 
-def serving(pair: Pair, evidence: Mapping[str, Evidence]) -> str:
-    """Who serves clients at this moment, in words: what matters first when something is wrong."""
-    names = []
+def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...]:
+    """Everything that keeps two servers from being a healthy pair, each as it was configured.
+
+    What the settings at hand say beyond that does not matter here, so that a pair can be judged
+    before it is changed, and while it is.
+    """
+    found: list[str] = []
+    silent = _silent(pair, surveys)
     for node in pair.nodes:
-        if node.name in evidence:
-            with suppress(status.StatusError):
-                reported = status.parse_status(_reply(evidence[node.name].survey))
-                if reported.sockets_ready and reported.ha and reported.ha.local.scopes:
-                    names.append(node.name)
-    unknown = [node.name for node in pair.nodes if node.name not in evidence]
+        known = surveys.get(node.name)
+        if known is None:
+            found.append(f"{node.name} could not be read: nothing is known of it")
+        elif node.name in silent:
+            unit = known.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+            found.append(f"{node.name}: {unit.name} is {unit.active}")
+        else:
+            found += link_findings(pair, node, known)
+            found += _daemon_findings(pair, node, known)
+    if not silent:
+        found += _role_findings(pair, [surveys[node.name] for node in pair.nodes])
+    return tuple(dict.fromkeys(found))
+
+
+def _silent(pair: Pair, surveys: Mapping[str, Survey]) -> set[str]:
+    """Hosts that were not read, or whose server does not run: what else would be found of their
+    ports and of their state follows from that."""
+    unit = layout.packaging(pair.settings.package_source).dhcp4_unit
+    return {
+        node.name
+        for node in pair.nodes
+        if node.name not in surveys or surveys[node.name].unit(unit).active != "active"
+    }
+
+
+def serves(survey: Survey) -> bool:
+    """Whether this server answers clients at this moment, by its own account."""
+    with suppress(status.StatusError):
+        reported = status.parse_status(_reply(survey))
+        off = reported.dhcp is not None and reported.dhcp.globally_disabled
+        return bool(reported.sockets_ready and not off and reported.ha and reported.ha.local.scopes)
+    return False
+
+
+def answers(survey: Survey) -> bool:
+    """Whether this server runs, and is not in the maintenance that only a restart ends."""
+    with suppress(status.StatusError):
+        reported = status.parse_status(_reply(survey))
+        return reported.ha is not None and reported.ha.local.state != status.IN_MAINTENANCE
+    return False
+
+
+def serving(pair: Pair, surveys: Mapping[str, Survey]) -> str:
+    """Who serves clients at this moment, in words: what matters first when something is wrong."""
+    names = [n.name for n in pair.nodes if n.name in surveys and serves(surveys[n.name])]
+    unknown = [node.name for node in pair.nodes if node.name not in surveys]
     if unknown and not names:
         return f"whether {unknown[0]} serves clients is not known"
     return (
@@ -162,8 +195,16 @@ def notes(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _heartbeat(pair: Pair) -> timedelta:
-    return timedelta(milliseconds=pair.settings.heartbeat_delay)
+def _heartbeat(pair: Pair, survey: Survey) -> timedelta:
+    given = running.read(survey)
+    return given.heartbeat if given else timedelta(milliseconds=pair.settings.heartbeat_delay)
+
+
+def _threads(pair: Pair, survey: Survey) -> status.Threads:
+    settings, given = pair.settings, running.read(survey)
+    if given is not None:
+        return given.threads
+    return status.Threads(settings.thread_pool_size, settings.packet_queue_size)
 
 
 def _reply(survey: Survey) -> object:
@@ -188,19 +229,21 @@ def _role_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
             primary_name=pair.primary.server_name,
             standby_host=pair.standby.name,
             standby_name=pair.standby.server_name,
-            thread_pool_size=pair.settings.thread_pool_size,
-            packet_queue_size=pair.settings.packet_queue_size,
+            primary_threads=_threads(pair, surveys[0]),
+            standby_threads=_threads(pair, surveys[1]),
         ),
     )
 
 
-def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
-    packaging = layout.packaging(pair.settings.package_source)
-    unit = survey.unit(packaging.dhcp4_unit)
+def _daemon_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
+    unit = survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
     if unit.enabled != "enabled":
         yield f"{node.name}: {unit.name} would not start at boot ({unit.enabled or 'not there'})"
     if survey.executable.endswith("(deleted)"):
         yield f"{node.name}: the running kea-dhcp4 is no longer the installed one; restart it"
+
+
+def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     yield from _socket_findings(pair, node, survey)
     yield from _agent_findings(pair, node, survey)
     for path, pem in survey.certificates.items():

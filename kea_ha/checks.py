@@ -7,15 +7,15 @@ judges then too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyinfra import host, state
 
-from kea_ha import acceptance, journal, layout, plan, preflight, probes
+from kea_ha import acceptance, changes, journal, layout, plan, preflight, probes, running
 from kea_ha.acceptance import Evidence
 from kea_ha.facts import PKI_DIR, host_of, look_at
 from kea_ha.live import Anchors
-from kea_ha.preflight import Seen
+from kea_ha.preflight import Agreed, Seen
 from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,
@@ -28,6 +28,7 @@ from kea_ha.remote import (
     wait_until,
 )
 from kea_ha.settings import Node, Pair
+from kea_ha.survey import Survey
 
 #: What the acceptance is judged by, by host.
 EVIDENCE: dict[str, Evidence] = {}
@@ -59,11 +60,11 @@ def look(*, pair: Pair, node: Node) -> Commands:
 
 
 @checked_operation
-def decide(*, pair: Pair, adopt: bool) -> Commands:
+def decide(*, pair: Pair, agreed: Agreed) -> Commands:
     """Refuse, with every reason against both hosts at once, or go on."""
     if any(set(failure.hosts) & set(_hosts_of(pair)) for failure in RUN.failures):
         raise PartnerFailed  # held by another run, or not to be read: that has been said
-    found = list(preflight.problems(pair, RUN.seen, _anchors(pair), adopt=adopt))
+    found = list(preflight.problems(pair, RUN.seen, _anchors(pair), agreed))
     if state.is_executing:
         found += [
             preflight.unreachable(node)
@@ -81,6 +82,9 @@ def decide(*, pair: Pair, adopt: bool) -> Commands:
             _hosts_of(pair),
             "refused; nothing was changed",
         )
+    planned = changes.plan_change(pair, preflight.plannable(pair, RUN.seen), _anchors(pair))
+    if planned is not None:
+        RUN.changes[pair.name] = planned
     yield from _nothing("nothing stands against it")
 
 
@@ -104,7 +108,17 @@ def hold_together(*, pair: Pair, after: str) -> Commands:
 
 @checked_operation
 def answers(*, pair: Pair, node: Node) -> Commands:
-    """Wait until what was started stays up: kea-dhcp4 answers, and each listener is open."""
+    """Wait until what was started stays up."""
+    if state.is_executing:
+        await_answers(pair, node)
+    yield from _nothing("it answers")
+
+
+def await_answers(pair: Pair, node: Node) -> None:
+    """Wait until kea-dhcp4 answers, and each listener is open.
+
+    :raises Refusal: when a daemon does not stay up, with its own words, or takes too long.
+    """
     packaging = layout.packaging(pair.settings.package_source)
     units, ports = [packaging.dhcp4_unit], [pair.settings.ha_port]
     if pair.settings.control_channel == "agent":
@@ -123,14 +137,12 @@ def answers(*, pair: Pair, node: Node) -> Commands:
         closed = [str(port) for port in ports if not survey.holders("tcp", port)]
         return f"port {' and '.join(closed)} is not open yet" if closed else ""
 
-    if state.is_executing:
-        wait_until(
-            missing,
-            timeout_s=30,
-            what=f"{node.name} does not come up",
-            remedy=f"look at {layout.LOG} and `journalctl -u {' -u '.join(units)}` on {node.name}",
-        )
-    yield from _nothing("it answers")
+    wait_until(
+        missing,
+        timeout_s=30,
+        what=f"{node.name} does not come up",
+        remedy=f"look at {layout.LOG} and `journalctl -u {' -u '.join(units)}` on {node.name}",
+    )
 
 
 def _why_down(node: Node, unit: str) -> str:
@@ -211,21 +223,11 @@ def _await_link(pair: Pair, node: Node) -> None:
 
     wait_until(
         missing,
-        timeout_s=patience_s(pair),
+        timeout_s=running.patience_s(pair.settings.heartbeat_delay, pair.settings.sync_timeout),
         what=f"the link from {node.name} to {pair.partner_of(node).name} is not good",
         remedy=f"look at {layout.LOG} on both hosts, mend what it says, then run the same "
         "command again",
     )
-
-
-def patience_s(pair: Pair) -> float:
-    """How long a healthy pair may take to become hot-standby, from its own settings, in seconds.
-
-    A heartbeat for each of waiting, syncing, ready and hot-standby, two of margin, the
-    synchronisation itself, and Kea's own request timeout (10 s, not configurable).
-    """
-    settings = pair.settings
-    return (6 * settings.heartbeat_delay + settings.sync_timeout) / 1000 + 10
 
 
 # The verdict -----------------------------------------------------------------------------------
@@ -252,7 +254,7 @@ def judge(*, pair: Pair, node: Node) -> Commands:
     if found:
         _only_once(pair)
         raise Refusal(
-            f"{acceptance.serving(pair, EVIDENCE)}; {_count(found, 'finding')}:\n"
+            f"{acceptance.serving(pair, _surveys(EVIDENCE))}; {_count(found, 'finding')}:\n"
             f"{_numbered(found)}",
             "docs/runbook.md, When the pair is not accepted, goes through these; "
             "`pyinfra -y inventory.py runbook/verify.py` asks again and changes nothing",
@@ -261,6 +263,10 @@ def judge(*, pair: Pair, node: Node) -> Commands:
         )
     RUN.verdicts[pair.name] = f"accepted. {acceptance.verdict(pair, EVIDENCE)}"
     yield from _nothing("accepted")
+
+
+def _surveys(evidence: Mapping[str, Evidence]) -> dict[str, Survey]:
+    return {name: known.survey for name, known in evidence.items()}
 
 
 def _only_once(pair: Pair) -> None:

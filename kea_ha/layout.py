@@ -120,3 +120,11 @@ DOCUMENTS: Final = (
     f"{UNIT_DIR}/{EXPIRY_TIMER}",
 )
 STARTED_DIR: Final = f"{VOLATILE_DIR}/started"
+
+# The state in which the pair was last accepted, as a tree under each directory: to be put back when
+# a change does not work, and to tell a hand's edit from what was written here. The second one is
+# what was accepted before that.
+KEPT_DIR: Final = f"{STATE_DIR}/last"
+KEPT_BEFORE_DIR: Final = f"{STATE_DIR}/before"
+SETTINGS_FILE: Final = f"{STATE_DIR}/settings"
+KEPT: Final = (*DOCUMENTS, *HA_FILES, *API_FILES)

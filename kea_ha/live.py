@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kea_ha import certificates, layout, plan
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
+
+#: How the mark of an unfinished rollout begins when it is a change of a live pair.
+CHANGING = "changing"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,9 @@ def is_live(survey: Survey) -> bool:
     if "pair" not in survey.state:
         return False
     if "unfinished" not in survey.state:
-        return _runs(survey) or survey.leases > 0
+        return "accepted" in survey.state or _runs(survey) or survey.leases > 0
+    if survey.state["unfinished"].startswith(CHANGING):
+        return True
     if survey.state["unfinished"].startswith("adopting"):
         return _serves(survey)  # the leases are those of the server that is taken over
     return survey.leases > 0 or _serves(survey)
@@ -56,15 +62,31 @@ def interruptions(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> l
     return changes
 
 
-def _identity_changes(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> list[str]:
+def restarts_kea(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> bool:
+    """Whether kea-dhcp4 is restarted by what would be done to the host."""
+    wished = plan.make_plan(pair, node, survey)
+    mine = ("ha", "api") if pair.settings.control_channel == "direct" else ("ha",)
+    return bool(
+        plan.stale_inputs(wished, survey, wished.packaging.dhcp4_unit)
+        or _identity_changes(pair, node, survey, anchors, among=mine)
+    )
+
+
+def _identity_changes(
+    pair: Pair,
+    node: Node,
+    survey: Survey,
+    anchors: Anchors,
+    among: Collection[str] = ("ha", "api"),
+) -> list[str]:
     changes = []
     own = node.own_certificates
-    if own is not None and not plan.own_is_in_use(own, survey):
+    if own is not None and "ha" in among and not plan.own_is_in_use(own, survey):
         changes.append(f"use {own.certificate}, which is not the certificate in use")
     held = [] if own is not None else [("ha", layout.HA_ANCHOR, anchors.peers)]
     if pair.settings.control_channel != "none":
         held.append(("api", layout.API_ANCHOR, anchors.api))
-    for which, path, anchor in held:
+    for which, path, anchor in (one for one in held if one[0] in among):
         live = survey.certificates.get(path)
         # Another CA than the one at hand is a problem of its own, and has been named.
         if live is None or (anchor and same_certificate(live, anchor)):

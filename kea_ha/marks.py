@@ -13,7 +13,7 @@ import time
 from pyinfra import host, state
 from pyinfra.api import StringCommand
 
-from kea_ha import layout, plan
+from kea_ha import keeping, layout, plan
 from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.operations import rename, write
 from kea_ha.remote import AS_ROOT, Commands, Refusal, ask, checked_operation
@@ -94,12 +94,21 @@ def mark_unfinished(*, pair: Pair, node: Node, adopt: bool) -> Commands:
 
 
 @checked_operation
-def mark_accepted(*, node: Node) -> Commands:
-    """Leave word on the host that the pair was accepted: from now on it counts as live."""
+def mark_accepted(*, pair: Pair, node: Node) -> Commands:
+    """Leave word on the host that the pair was accepted: from now on it counts as live.
+
+    What stands on the host is kept there, to be put back when a later change does not work.
+    """
     seen = look_at(node)
-    if "accepted" in seen.state and "unfinished" not in seen.state:
+    current = keeping.is_current(pair, seen)
+    if "accepted" in seen.state and "unfinished" not in seen.state and current:
         host.noop(f"{node.name} is known as accepted")
         return
+    if not current:
+        yield StringCommand(keeping.keep_script())
+        text = keeping.settings_text(pair) + "\n"
+        yield write(layout.SETTINGS_FILE, text, mode="600", owner="root:root")
+        yield rename(layout.SETTINGS_FILE)
     yield write(layout.ACCEPTED_FILE, time.strftime("%F %T %z") + "\n", mode="600",
                  owner="root:root")  # fmt: skip
     yield StringCommand("mv -f", f"{layout.ACCEPTED_FILE}.new", layout.ACCEPTED_FILE,

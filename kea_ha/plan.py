@@ -233,6 +233,9 @@ def identity_findings(node: Node, survey: Survey, which: str, anchor: str) -> tu
         purposes=certificates.BOTH if which == "ha" else (certificates.SERVER_AUTH,),
         now=survey.time,
     )
+    if not found and (held := certificates.inspect(certificate)).is_due(survey.time):
+        days = held.days_left(survey.time)
+        found = (f"valid for {days} more days, less than a third of its life",)
     return tuple(f"{base}.crt: {finding}" for finding in found)
 
 

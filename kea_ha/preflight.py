@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kea_ha import layout, plan, settings
+from kea_ha import changes, layout, plan, settings
 from kea_ha.live import Anchors, interruptions, is_live, same_certificate
 from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Listener, Survey
@@ -23,6 +23,20 @@ CPUS = 4
 SUPPORTED = {"debian": {"bookworm": "12", "trixie": "13", "forky": "testing"}}
 
 _OUR_PROCESSES = ("kea-dhcp4", "kea-ctrl-agent")
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What the operator agreed to beforehand, on the command line.
+
+    ``adopt``: take over a DHCP server that is not ours. ``force``: change a live pair although it
+    is damaged, or although somebody edited its documents. ``accept_outage``: change what the two
+    servers cannot live with half done, so that no client is served for a while.
+    """
+
+    adopt: bool = False
+    force: bool = False
+    accept_outage: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,20 +73,20 @@ class Seen:
 
 
 def problems(
-    pair: Pair, seen: Mapping[str, Seen], anchors: Anchors, *, adopt: bool
+    pair: Pair, seen: Mapping[str, Seen], anchors: Anchors, agreed: Agreed
 ) -> tuple[Problem, ...]:
     """Every reason against beginning, for the hosts that were seen."""
     found: list[Problem] = []
     for node in pair.nodes:
         if node.name in seen:
-            found += _host_problems(pair, node, seen[node.name], adopt=adopt)
+            found += _host_problems(pair, node, seen[node.name], adopt=agreed.adopt)
             found += _path_problems(pair, node, seen)
             found += _identity_problems(pair, node, seen[node.name].survey, anchors)
-            found += _live_problems(pair, node, seen[node.name].survey, anchors)
     if all(node.name in seen for node in pair.nodes):
         primary, standby = (seen[node.name] for node in pair.nodes)
         found += _clock_problems(pair, primary, standby)
         found += _version_problems(pair, primary.survey, standby.survey)
+    found += _live_problems(pair, seen, anchors, agreed)
     return tuple(dict.fromkeys(found))
 
 
@@ -367,20 +381,38 @@ def _version_problems(pair: Pair, primary: Survey, standby: Survey) -> Iterable[
         )
 
 
-def _live_problems(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> Iterable[Problem]:
-    """Changes that would restart a server which clients rely on."""
-    if not is_live(survey):
+def _live_problems(
+    pair: Pair, seen: Mapping[str, Seen], anchors: Anchors, agreed: Agreed
+) -> Iterable[Problem]:
+    """What stands against changing servers that clients rely on."""
+    surveys = plannable(pair, seen)
+    if len(surveys) == len(pair.nodes) and all(map(is_live, surveys.values())):
+        if changes.plan_change(pair, surveys, anchors) is not None:
+            yield from changes.objections(
+                pair, surveys, force=agreed.force, accept_outage=agreed.accept_outage
+            )
         return
-    if plan.version_of(pair, survey) is None or plan.interface_of(node, survey) is None:
-        return
-    changes = interruptions(pair, node, survey, anchors)
-    if changes:
-        listed = "\n      ".join(changes)
-        yield Problem(
-            "the live server",
-            f"to be changed, which would interrupt its clients:\n      {listed}",
-            "no change (changing a live pair host by host, under maintenance, is to come)",
-            "put the settings back (a forgotten --data counts, too): "
-            "docs/runbook.md, Change a live pair",
-            where=node.name,
-        )
+    for name, survey in surveys.items():
+        node = pair.node(name)
+        found = interruptions(pair, node, survey, anchors) if is_live(survey) else ()
+        if found:
+            listed = "\n      ".join(found)
+            yield Problem(
+                "the live server",
+                f"to be changed, which would interrupt its clients:\n      {listed}",
+                "no change while its partner does not stand by to serve them",
+                "roll out the other host first, with the settings as they were (a forgotten "
+                "--data counts, too) and without --limit; then change both",
+                where=name,
+            )
+
+
+def plannable(pair: Pair, seen: Mapping[str, Seen]) -> dict[str, Survey]:
+    """The surveys of the hosts that are known well enough to plan for."""
+    surveys = {node.name: seen[node.name].survey for node in pair.nodes if node.name in seen}
+    return {
+        name: survey
+        for name, survey in surveys.items()
+        if plan.version_of(pair, survey) is not None
+        and plan.interface_of(pair.node(name), survey) is not None
+    }

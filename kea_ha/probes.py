@@ -7,10 +7,12 @@ listeners go when their script ends, and every script ends by itself, also when 
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 from paramiko import SSHException
@@ -28,6 +30,21 @@ from kea_ha.settings import Node, Pair
 #: On a pair that was accepted before, a short look: it was asked thoroughly then.
 DHCP_S = 5
 DHCP_AGAIN_S = 2
+
+
+def ask_kea(node: Node, command: str) -> dict[str, Any]:
+    """What kea-dhcp4 answers to a command on its own unix socket; empty when it does not."""
+    question = json.dumps({"command": command})
+    answer = ask(
+        host_of(node),
+        f"echo {shlex.quote(question)} | "
+        f"timeout 15 curl -sS --max-time 12 --unix-socket {layout.CONTROL_SOCKET} telnet://kea/",
+    )
+    try:
+        told = json.loads(answer.stdout)
+    except ValueError:
+        return {"text": answer.words}
+    return told if isinstance(told, dict) else {}
 
 
 def paths(pair: Pair, node: Node) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
 
+from kea_ha.changes import Change
 from kea_ha.preflight import Seen
 from kea_ha.settings import Pair
 from kea_ha.survey import Survey
@@ -41,6 +42,8 @@ class Run:
     #: Each host's clock less this machine's, in seconds.
     skews: dict[str, float] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
+    #: By pair: what is to change of a live pair.
+    changes: dict[str, Change] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: By pair: what to say when all went well.
     verdicts: dict[str, str] = field(default_factory=dict)

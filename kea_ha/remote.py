@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
@@ -125,6 +125,32 @@ def need(on: Host, script: str, *, what: str, remedy: str) -> str:
     if not answer.ok:
         raise Refusal(f"{what}: {answer.words}", remedy)
     return answer.stdout
+
+
+def carry_out(operation: PyinfraOperation[P], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do now, inside another operation, what one of ours would do by itself.
+
+    :raises Refusal: the operation's own, or with the words of the first command that fails.
+    """
+    # What pyinfra's decorator and ours were put around: its commands, and its refusals as they are.
+    commands: Commands = operation._inner.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
+    run_commands(commands)
+
+
+def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
+    """Run commands on the host whose operation this is, until the first that fails.
+
+    :raises Refusal: with that command's own words.
+    """
+    for command in commands:
+        if not isinstance(command, StringCommand):
+            command = StringCommand(command)
+        stdin = command.connector_arguments.get("_stdin")
+        answer = ask(
+            host, command.get_raw_value(), stdin=str(stdin) if stdin else None, timeout_s=600
+        )
+        if not answer.ok:
+            raise Refusal(answer.words, AGAIN)
 
 
 def say(text: str) -> None:

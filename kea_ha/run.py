@@ -26,12 +26,17 @@ from pyinfra_cli.inventory import make_inventory_from_files
 from pyinfra_cli.util import parse_cli_arg
 
 from kea_ha.closing import last_words
+from kea_ha.preflight import Agreed
 from kea_ha.record import RUN
 from kea_ha.settings import Pair, Problem, SettingsError, build_pair, check_pairs
 
 #: Arguments of each deploy script, given as ``--data NAME=VALUE``: name -> what it is for.
 ARGUMENTS: Mapping[str, Mapping[str, str]] = {
-    "deploy.py": {"adopt": "true takes over a Kea or another DHCP server that is in service"},
+    "deploy.py": {
+        "adopt": "true takes over a Kea or another DHCP server that is in service",
+        "force": "true changes a live pair that is damaged or whose documents were edited by hand",
+        "accept_outage": "true changes a live pair although no client is served for a while",
+    },
     "runbook/verify.py": {},
 }
 #: Groups that are not pairs: the hosts to probe from, and pyinfra's own.
@@ -50,6 +55,11 @@ def begin(host: Host) -> Pair | None:
         RUN.pairs = {pair.name: pair for pair in load_pairs(host.inventory)}
         atexit.register(last_words)
     return RUN.pair_of(host.name)
+
+
+def agreed(host: Host) -> Agreed:
+    """What the operator agreed to beforehand: the switches of ``deploy.py``."""
+    return Agreed(**{name: bool(host.data.get(name)) for name in ARGUMENTS["deploy.py"]})
 
 
 def before_connecting() -> None:

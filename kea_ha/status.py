@@ -14,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 PRIMARY = "primary"
 STANDBY = "standby"
 HOT_STANDBY = "hot-standby"
+IN_MAINTENANCE = "in-maintenance"
+PARTNER_DOWN = "partner-down"
+PARTNER_IN_MAINTENANCE = "partner-in-maintenance"
 
 
 class StatusError(Exception):
@@ -102,16 +105,26 @@ class ServerStatus:
     """None when the HA hook is not loaded."""
 
 
+class Threads(NamedTuple):
+    """How many threads work on packets, and how many packets may wait for them."""
+
+    pool_size: int
+    queue_size: int
+
+
 @dataclass(frozen=True, slots=True)
 class ExpectedPair:
-    """What was configured, to compare an answer with; hosts are named as the operator does."""
+    """What was configured, to compare an answer with; hosts are named as the operator does.
+
+    The threads are each server's own: while a change rolls, the two differ.
+    """
 
     primary_host: str
     primary_name: str
     standby_host: str
     standby_name: str
-    thread_pool_size: int
-    packet_queue_size: int
+    primary_threads: Threads
+    standby_threads: Threads
 
 
 _Kind = TypeVar("_Kind")
@@ -182,8 +195,7 @@ def judge_server(
     role: str,
     name: str,
     partner: str,
-    thread_pool_size: int,
-    packet_queue_size: int,
+    threads: Threads,
 ) -> tuple[str, ...]:
     """What keeps this server from doing its part; `name` and `partner` are server names."""
     findings = []
@@ -192,14 +204,11 @@ def judge_server(
         findings.append(f"it does not hear DHCP clients: {reasons}")
     if not status.multi_threading:
         findings.append("multi-threading is off, so the HA listener is not open")
-    elif (status.thread_pool_size, status.packet_queue_size) != (
-        thread_pool_size,
-        packet_queue_size,
-    ):
+    elif (status.thread_pool_size, status.packet_queue_size) != threads:
         findings.append(
             f"it runs with {status.thread_pool_size} threads and a queue of "
-            f"{status.packet_queue_size}; configured are {thread_pool_size} and "
-            f"{packet_queue_size}"
+            f"{status.packet_queue_size}; configured are {threads.pool_size} and "
+            f"{threads.queue_size}"
         )
     if status.ha is None:
         return (*findings, "the HA hook is not loaded")
@@ -233,21 +242,16 @@ def judge_pair(
 
     The links between them are `judge_link`'s.
     """
-    sides = (
-        (expected.primary_host, primary, PRIMARY, expected.primary_name, expected.standby_name),
-        (expected.standby_host, standby, STANDBY, expected.standby_name, expected.primary_name),
+    names = (expected.primary_name, expected.standby_name)
+    of_primary = judge_server(
+        primary, role=PRIMARY, name=names[0], partner=names[1], threads=expected.primary_threads
     )
-    return tuple(
-        f"{host}: {finding}"
-        for host, status, role, name, partner in sides
-        for finding in judge_server(
-            status,
-            role=role,
-            name=name,
-            partner=partner,
-            thread_pool_size=expected.thread_pool_size,
-            packet_queue_size=expected.packet_queue_size,
-        )
+    of_standby = judge_server(
+        standby, role=STANDBY, name=names[1], partner=names[0], threads=expected.standby_threads
+    )
+    return (
+        *(f"{expected.primary_host}: {finding}" for finding in of_primary),
+        *(f"{expected.standby_host}: {finding}" for finding in of_standby),
     )
 
 
@@ -258,11 +262,11 @@ _STATES = {
     "if it stays so, the log says why the fetch fails (HA_SYNC_FAILED)",
     "ready": "it has all leases and waits for the partner's next heartbeat; it serves no "
     "client yet. It goes on by itself",
-    "partner-down": "it has not heard of its partner for max-response-delay and serves all "
+    PARTNER_DOWN: "it has not heard of its partner for max-response-delay and serves all "
     "clients alone. Bring the partner back; the two then join by themselves",
-    "in-maintenance": "it was told to hand over and serves no client. Finish the work on it "
+    IN_MAINTENANCE: "it was told to hand over and serves no client. Finish the work on it "
     "and restart it, or send ha-maintenance-cancel to its partner",
-    "partner-in-maintenance": "it serves all clients while work is done on the partner. "
+    PARTNER_IN_MAINTENANCE: "it serves all clients while work is done on the partner. "
     "Restart the partner when the work is done, or send ha-maintenance-cancel here",
     "terminated": "HA has stopped: the clocks differ by more than 60 s, or leases were "
     "refused too often; no heartbeat and no lease goes to the partner. Put the cause right "

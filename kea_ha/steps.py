@@ -14,7 +14,8 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from kea_ha import checks, identities, marks, operations
+from kea_ha import checks, identities, marks, operations, rolling
+from kea_ha.preflight import Agreed
 from kea_ha.record import RUN
 from kea_ha.settings import Node, Pair
 
@@ -44,16 +45,37 @@ def look(pair: Pair) -> None:
 
 
 @deploy("0 Pre-flight")
-def decide(pair: Pair, *, adopt: bool) -> None:
+def decide(pair: Pair, *, agreed: Agreed) -> None:
     """Refuse, with every reason at once, or go on."""
-    checks.decide(name="Judge both hosts together", pair=pair, adopt=adopt)
+    checks.decide(name="Judge both hosts together", pair=pair, agreed=agreed)
+
+
+@deploy("Change")
+def announce(pair: Pair) -> None:
+    """What changes of a live pair, before it is changed."""
+    rolling.announce(name="Say what changes of a live pair", pair=pair)
+
+
+@deploy("Change")
+def change(pair: Pair, turn: int) -> None:
+    """One server of a live pair, while its partner serves; the other one notes that."""
+    which = ("first", "second")[turn]
+    rolling.change(name=f"Change the {which} server, its partner serving", pair=pair, turn=turn)
+
+
+@deploy("Change")
+def restart_together(pair: Pair) -> None:
+    """Both servers of a live pair at once, when the operator accepted the outage."""
+    rolling.restart_together(name="Restart both at once, if that was accepted", pair=pair)
 
 
 @deploy("0 Identities")
-def identify(pair: Pair, *, adopt: bool) -> None:
+def identify(pair: Pair, *, agreed: Agreed) -> None:
     """Give both hosts what they need to know each other; nothing of Kea is there yet."""
     node = this_node(pair)
-    marks.mark_unfinished(name="Mark the rollout as under way", pair=pair, node=node, adopt=adopt)
+    marks.mark_unfinished(
+        name="Mark the rollout as under way", pair=pair, node=node, adopt=agreed.adopt
+    )
     operations.prerequisites(name="Install openssl, curl and the DHCP probe", node=node)
     identities.identity(
         name="Give the host its certificate for its partner", pair=pair, node=node, which="ha"
@@ -120,7 +142,7 @@ def accept(pair: Pair) -> None:
     read(pair)
     hold_together(name="Both hosts go on", pair=pair, after="reading both hosts")
     verify(pair)
-    marks.mark_accepted(name="Mark the pair as accepted", node=node)
+    marks.mark_accepted(name="Mark the pair as accepted, and keep its state", pair=pair, node=node)
 
 
 def read(pair: Pair) -> None:

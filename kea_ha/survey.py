@@ -134,6 +134,7 @@ class Survey:
     public_keys: Mapping[str, str]
     state: Mapping[str, str]
     started_from: Mapping[str, str]
+    kept: Mapping[str, RemoteFile]
     firewall: str
     leases: int
     status: Any
@@ -187,6 +188,7 @@ def build_script(own: OwnCertificates | None = None) -> str:
         secrets=quoted([*keys, layout.API_PASSWORD_FILE]),
         certificates=quoted(certificates),
         keys=quoted(keys),
+        kept=quoted([f"{layout.KEPT_DIR}{path}" for path in layout.KEPT]),
         state=layout.STATE_DIR,
         started=layout.STARTED_DIR,
         socket=layout.CONTROL_SOCKET,
@@ -228,11 +230,12 @@ done
 tell document {documents}
 tell secret {secrets}
 tell certificate {certificates}
+tell kept {kept}
 tell state {state}/*
 tell started {started}/*
 # Those that may be read. The secrets are not among them.
 set --
-for file in /etc/os-release {documents} {certificates} {state}/* {started}/*; do
+for file in /etc/os-release {documents} {certificates} {kept} {state}/* {started}/*; do
   [ -f "$file" ] && set -- "$@" "$file"
 done
 say attributes; stat -c '%a %U:%G %n' "$@" {secrets}
@@ -305,6 +308,11 @@ def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
         return [argument for argument, _ in each(name)]
 
     contents = _parse_contents(lines("contents"))
+
+    def files(*kinds: str) -> dict[str, RemoteFile]:
+        asked = {kind: told(kind) for kind in kinds}
+        return _parse_files(asked, lines("attributes"), lines("digests"), contents)
+
     system = dict(line.split("=", 1) for line in contents.get("/etc/os-release", ()) if "=" in line)
     system = {key: value.strip('"') for key, value in system.items()}
     epoch, local = one["clock"][0].split(" ", 1)
@@ -325,16 +333,12 @@ def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
         listeners=tuple(_parse_listeners(lines("sockets"))),
         units=units,
         executable=_parse_executable(units, told("executable")),
-        files=_parse_files(
-            {kind: told(kind) for kind in ("document", "secret", "certificate")},
-            lines("attributes"),
-            lines("digests"),
-            contents,
-        ),
+        files=files("document", "secret", "certificate"),
         certificates={p: "\n".join(contents.get(p, ())) + "\n" for p in told("certificate")},
         public_keys={path: "\n".join(body) + "\n" for path, body in each("public")},
         state={_name(path): "\n".join(contents.get(path, ())) for path in told("state")},
         started_from={_name(path): "\n".join(contents.get(path, ())) for path in told("started")},
+        kept={p.removeprefix(layout.KEPT_DIR): one for p, one in files("kept").items()},
         firewall="\n".join(lines("firewall")),
         leases=sum(int(count) for count in lines("leases")),
         status=status,
@@ -476,7 +480,7 @@ def _parse_files(
         for path in paths:
             digest = "-" if kind == "secret" else sums.get(path)
             if path in modes and digest:
-                lines = contents.get(path) if kind == "document" else None
+                lines = contents.get(path) if kind in ("document", "kept") else None
                 content = "\n".join(lines) + "\n" if lines else None
                 found[path] = RemoteFile(*modes[path], digest, content)
     return found

@@ -73,7 +73,9 @@ def test_a_real_accepted_pair_is_accepted_and_its_verdict_is_in_words() -> None:
     verdict = acceptance.verdict(PAIR, evidence())
     assert verdict.startswith("host-1 serves 192.168.1.0/24, host-2 stands by, in touch ")
     assert "TLS 1.3" in verdict
-    assert "clients are served by host-1" == acceptance.serving(PAIR, evidence())
+    assert "clients are served by host-1" == acceptance.serving(
+        PAIR, {n: e.survey for n, e in evidence().items()}
+    )
 
 
 HA = ("high-availability", 0, "ha-servers")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kea_ha import layout
 from kea_ha.live import Anchors, is_live
-from kea_ha.preflight import DhcpAnswer, Path, Seen, problems, warnings
+from kea_ha.preflight import Agreed, DhcpAnswer, Path, Seen, problems, warnings
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Interface, Listener, Survey, Unit
 from tests.unit.surveys import as_planned, lab_pair, survey_of
@@ -56,7 +56,7 @@ def fresh(**facts: Any) -> dict[str, Seen]:
 def found(
     seen: Mapping[str, Seen], *, pair: Pair = PAIR, anchors: Anchors = ANCHORS, adopt: bool = False
 ) -> tuple[Problem, ...]:
-    return problems(pair, seen, anchors, adopt=adopt)
+    return problems(pair, seen, anchors, Agreed(adopt=adopt))
 
 
 def one(seen: Mapping[str, Seen], **how: Any) -> Problem:

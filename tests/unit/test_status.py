@@ -19,6 +19,7 @@ from kea_ha.status import (
     ExpectedPair,
     ServerStatus,
     StatusError,
+    Threads,
     explain_state,
     judge_link,
     judge_pair,
@@ -34,8 +35,8 @@ EXPECTED = ExpectedPair(
     primary_name="server1",
     standby_host="host-2",
     standby_name="server2",
-    thread_pool_size=4,
-    packet_queue_size=64,
+    primary_threads=Threads(4, 64),
+    standby_threads=Threads(4, 64),
 )
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
@@ -145,7 +146,9 @@ def test_multi_threading_switched_off_is_found(version: str) -> None:
 @every_version
 def test_other_threads_and_queue_than_configured_are_found(version: str) -> None:
     both = status(version, "primary"), status(version, "standby")
-    findings = judge_pair(*both, replace(EXPECTED, thread_pool_size=8, packet_queue_size=28))
+    findings = judge_pair(
+        *both, replace(EXPECTED, primary_threads=Threads(8, 28), standby_threads=Threads(8, 28))
+    )
     assert len(findings) == 2
     assert "4 threads and a queue of 64; configured are 8 and 28" in findings[0]
 

@@ -1,0 +1,224 @@
+"""What a change of a live pair would be, and what stands against it. Pure.
+
+A live pair is changed one host after the other, the one that serves no clients first, while its
+partner serves them all. ``plan_change`` says what changes where; ``objections`` says why it must
+not be done yet: the pair is damaged, somebody edited a document by hand, or the two hosts could not
+live together while one is changed and the other is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kea_ha import acceptance, documents, keeping, layout, live, plan, running
+from kea_ha.live import CHANGING, Anchors
+from kea_ha.settings import Node, Pair, Problem
+from kea_ha.survey import Survey
+
+#: From this heartbeat on an operator may want to know what a change costs, in ms.
+_SLOW_HEARTBEAT_MS = 2000
+
+
+@dataclass(frozen=True)
+class HostChange:
+    """What changes on one host, in words; ``restarts``: whether kea-dhcp4 is among it."""
+
+    node: Node
+    lines: tuple[str, ...]
+    restarts: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a live pair: its hosts in the order in which they are changed.
+
+    ``settings``: each setting whose value differs from the last rollout's. ``together``: both
+    servers are restarted at once, since they cannot live together half changed.
+    """
+
+    hosts: tuple[HostChange, ...]
+    settings: tuple[str, ...] = ()
+    together: bool = False
+
+    def of(self, turn: int) -> HostChange | None:
+        """The host whose turn it is, if that many change."""
+        return self.hosts[turn] if turn < len(self.hosts) else None
+
+
+def is_marked(surveys: Iterable[Survey]) -> bool:
+    """Whether a change of ours was begun on one of these hosts and has not ended."""
+    return any(one.state.get("unfinished", "").startswith(CHANGING) for one in surveys)
+
+
+def plan_change(pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors) -> Change | None:
+    """What would change on a live pair; None when nothing does, or when it is no live pair.
+
+    A pair is live when both of its hosts are: one that has lost a host for good, or that was never
+    whole, is not rolled but rolled out.
+    """
+    if not all(node.name in surveys and live.is_live(surveys[node.name]) for node in pair.nodes):
+        return None
+    order = sorted(
+        pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
+    )
+    marked = is_marked(surveys.values())
+    found = []
+    for node in order:
+        survey = surveys[node.name]
+        lines = live.interruptions(pair, node, survey, anchors)
+        if not lines and marked and not acceptance.answers(survey):
+            lines = ["bring back kea-dhcp4, which a run left down or in maintenance"]
+        if lines:
+            restarts = live.restarts_kea(pair, node, survey, anchors)
+            found.append(HostChange(node, tuple(lines), restarts))
+    if not found:
+        return None
+    return Change(
+        tuple(found),
+        tuple(_settings_changed(pair, surveys[pair.primary.name])),
+        together=bool(_incompatible(pair, surveys)),
+    )
+
+
+def objections(
+    pair: Pair, surveys: Mapping[str, Survey], *, force: bool, accept_outage: bool
+) -> Iterable[Problem]:
+    """Why the change must not be made, unless the operator said so."""
+    marked = is_marked(surveys.values())
+    if not force and not marked:
+        yield from _hand_edits(pair, surveys)
+        yield from _damage(pair, surveys)
+    reasons = _incompatible(pair, surveys)
+    if reasons and not accept_outage:
+        listed = "\n      ".join(reasons)
+        yield Problem(
+            "the change",
+            f"one that the two servers cannot live with half done:\n      {listed}",
+            "changes that can be made on one server while the other serves",
+            f"give --data accept_outage=true to make it all the same: both servers are then "
+            f"restarted at once, and no client is served for {_outage_s(pair, surveys):.0f} s or "
+            "so. docs/runbook.md, Change a live pair",
+            where=pair.name,
+        )
+
+
+def cost(pair: Pair, change: Change, surveys: Mapping[str, Survey]) -> str:
+    """What clients will notice of the change, and which setting would make it less."""
+    restarts = [one.node.name for one in change.hosts if one.restarts]
+    if change.together:
+        return f"Both servers restart at once: about {_outage_s(pair, surveys):.0f} s of no service"
+    if not restarts:
+        return "kea-dhcp4 runs on: clients notice nothing"
+    heartbeat = heartbeat_ms(pair, surveys)
+    times = f" each time ({len(restarts)} restarts)" if len(restarts) > 1 else ""
+    advice = (
+        "; heartbeat_delay=1000 would make that 1 s, whatever else stays as it is"
+        if heartbeat >= _SLOW_HEARTBEAT_MS
+        else ""
+    )
+    return (
+        "When a restarted server rejoins, clients may wait for up to one heartbeat_delay, "
+        f"{heartbeat / 1000:g} s{times}{advice}"
+    )
+
+
+def patience_s(pair: Pair, surveys: Mapping[str, Survey]) -> float:
+    """How long a restarted server may take to be accepted again, by old and new settings, in s."""
+    given = [one for one in map(running.read, surveys.values()) if one is not None]
+    timeouts = [one.sync_timeout.total_seconds() * 1000 for one in given]
+    return running.patience_s(
+        heartbeat_ms(pair, surveys), max([pair.settings.sync_timeout, *timeouts])
+    )
+
+
+def heartbeat_ms(pair: Pair, surveys: Mapping[str, Survey]) -> float:
+    """The longest heartbeat-delay of old and new settings, in ms: each server has its own."""
+    given = [one for one in map(running.read, surveys.values()) if one is not None]
+    old = [one.heartbeat.total_seconds() * 1000 for one in given]
+    return max([pair.settings.heartbeat_delay, *old])
+
+
+def _outage_s(pair: Pair, surveys: Mapping[str, Survey]) -> float:
+    # Both wait for each other's heartbeat, the primary synchronises, is ready, and serves.
+    return 3 * heartbeat_ms(pair, surveys) / 1000
+
+
+def _settings_changed(pair: Pair, survey: Survey) -> Iterable[str]:
+    try:
+        before = json.loads(survey.state.get("settings", ""))
+    except ValueError:
+        return  # rolled out before settings were kept
+    now = json.loads(keeping.settings_text(pair))
+    for one in documents.differences(before, now):
+        yield str(one)
+
+
+def _hand_edits(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
+    for node in pair.nodes:
+        survey = surveys[node.name]
+        for path in keeping.hand_edits(survey):
+            yield Problem(
+                path,
+                f"not as the last rollout left it:\n      {_edit(path, survey)}",
+                "documents that only the rollout writes",
+                "take what is wanted of it into the settings (or `extra`); then --data force=true "
+                "writes the document anew",
+                where=node.name,
+            )
+
+
+def _edit(path: str, survey: Survey) -> str:
+    kept, now = (files.get(path) for files in (survey.kept, survey.files))
+    if kept is None or now is None:
+        return "it was removed" if now is None else "it is not the rollout's"
+    if path not in (layout.KEA_CONF, layout.AGENT_CONF):
+        return "its text differs"
+    try:
+        before, after = (documents.parse_document(f.content or "{}") for f in (kept, now))
+    except ValueError as error:
+        return f"it is no document any more: {error}"
+    found = [str(one) for one in documents.differences(before, after)]
+    return "\n      ".join(found) or "comments or spaces only"
+
+
+def _damage(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
+    found = acceptance.health_findings(pair, surveys)
+    if found:
+        listed = "\n      ".join(found)
+        yield Problem(
+            "the live pair",
+            f"damaged; {acceptance.serving(pair, surveys)}:\n      {listed}",
+            "a healthy pair, so that one server carries all while the other is changed",
+            "mend it first (docs/runbook.md, When the pair is not accepted, goes through these), "
+            "with the settings as they were; or change it all the same with --data force=true",
+            where=pair.name,
+        )
+
+
+def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
+    """What of the change the two servers could not live with while it is half done."""
+    found = []
+    for node in pair.nodes:
+        survey = surveys[node.name]
+        given = running.read(survey)
+        if given is None:
+            continue
+        wished = running.parse(
+            documents.parse_document(plan.make_plan(pair, node, survey).dhcp4.content)
+        )
+        for number, prefix in given.subnets.items():
+            new = wished.subnets.get(number)
+            if new != prefix:
+                became = f"becomes {new}" if new else "is removed"
+                found.append(
+                    f"subnet {number} ({prefix}) {became}: the changed server would turn away "
+                    "the leases that the other one still gives there"
+                )
+        if given.peers != wished.peers:
+            found.append(
+                "a server's name, role, address or ha_port changes: the changed server and the "
+                "other one would not find each other"
+            )
+    return list(dict.fromkeys(found))

@@ -1,0 +1,114 @@
+"""The state that a host was last accepted in: kept there, and put back when a change does not work.
+
+Documents, drop-ins, our firewall table, certificates with their keys, and which of our units were
+enabled; packages are not kept. It stays on the host, root's alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+
+from kea_ha import layout
+from kea_ha.settings import Pair
+from kea_ha.survey import RemoteFile, Survey
+
+
+def is_current(pair: Pair, survey: Survey) -> bool:
+    """Whether what is kept is what stands on the host now, and was written for these settings."""
+    same_settings = survey.state.get("settings", "").strip() == settings_text(pair)
+    return bool(survey.kept) and same_settings and not _differing(survey, layout.KEPT)
+
+
+def settings_text(pair: Pair) -> str:
+    """The pair's settings as one line, to compare a later run's with."""
+    return json.dumps(pair.settings.model_dump(mode="json"), sort_keys=True)
+
+
+def hand_edits(survey: Survey) -> tuple[str, ...]:
+    """The documents that are not as this project last left them; nothing if none is kept yet."""
+    return _differing(survey, layout.DOCUMENTS) if survey.kept else ()
+
+
+def _differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
+    def digest(files: Mapping[str, RemoteFile], path: str) -> str:
+        return files[path].sha256 if path in files else "nothing"
+
+    return tuple(p for p in paths if digest(survey.files, p) != digest(survey.kept, p))
+
+
+def keep_script() -> str:
+    """Keep what stands on the host now; what was kept before stays once more.
+
+    The kept state is complete under its name, or not there: it takes it by a rename.
+    """
+    return _KEEP.format(
+        last=layout.KEPT_DIR,
+        before=layout.KEPT_BEFORE_DIR,
+        documents=shlex.join(layout.DOCUMENTS),
+        tls=layout.TLS_DIR,
+        units=shlex.join(_UNITS),
+    )
+
+
+def put_back_script() -> str:
+    """Put back what is kept, file by file and unit by unit, and run the daemons on it."""
+    dhcp4 = [packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC)]
+    return _PUT_BACK.format(
+        last=layout.KEPT_DIR,
+        documents=shlex.join(layout.DOCUMENTS),
+        tls=layout.TLS_DIR,
+        units=shlex.join(_UNITS),
+        dhcp4=shlex.join(dhcp4),
+        table=layout.FIREWALL_TABLE,
+    )
+
+
+_UNITS = (
+    layout.FIREWALL_UNIT,
+    layout.DEBIAN.dhcp4_unit,
+    layout.ISC.dhcp4_unit,
+    layout.DEBIAN.agent_unit,
+    layout.ISC.agent_unit,
+    layout.EXPIRY_TIMER,
+)
+
+_KEEP = """set -e; umask 077
+rm -rf {last}.new; mkdir -p {last}.new
+for file in {documents} {tls}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
+for unit in {units}; do
+  ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
+done > {last}.new/units
+sync -f {last}.new
+rm -rf {before}; [ ! -d {last} ] || mv {last} {before}; mv {last}.new {last}"""
+
+# Only what differs is written, by a rename, so that nothing is left half-way on a full disk. What
+# is no longer wanted stops first: it may hold a port that what is put back needs.
+_PUT_BACK = """set -e; umask 077
+[ -s {last}/units ] || {{ echo "no accepted state is kept in {last}" >&2; exit 1; }}
+for file in {documents}; do
+  rm -f "$file.new"
+  if [ ! -f {last}"$file" ]; then rm -f "$file"
+  elif ! cmp -s {last}"$file" "$file"; then
+    mkdir -p "${{file%/*}}"; cp -a {last}"$file" "$file.new"; mv -f "$file.new" "$file"
+  fi
+done
+for kept in {last}{tls}/*; do
+  file=${{kept#{last}}}; rm -f "$file.new"
+  cmp -s "$kept" "$file" || {{ cp -a "$kept" "$file.new"; mv -f "$file.new" "$file"; }}
+done
+sync; systemctl daemon-reload
+wanted() {{ grep -qxF -- "$1" {last}/units; }}
+for unit in {units}; do
+  wanted "$unit" || systemctl disable --quiet --now "$unit" 2>/dev/null || true
+done
+wanted kea-ha-firewall.service || nft delete table {table} 2>/dev/null || true
+for unit in {units}; do
+  wanted "$unit" || continue
+  systemctl unmask --quiet "$unit" 2>/dev/null || true
+  SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet "$unit" 2>/dev/null
+  systemctl reset-failed "$unit" 2>/dev/null || true
+  case " {dhcp4} " in *" $unit "*) systemctl restart "$unit"; continue ;; esac
+  systemctl restart "$unit" || echo "$unit does not start" >&2
+done"""

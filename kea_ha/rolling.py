@@ -1,0 +1,308 @@
+"""pyinfra operations that change a live pair: one server at a time, its partner serving meanwhile.
+
+What is to be in order is the plan's, and how it gets there is ``operations``'s and ``identities``'s
+matter; here is when: everything that no client can feel first, then the hand-over, the restart, and
+the wait until the pair is healthy again. What does not get there is undone.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand
+from pyinfra.api.host import Host
+
+from kea_ha import acceptance, changes, checks, identities, keeping, layout, operations
+from kea_ha.changes import HostChange
+from kea_ha.facts import changed, host_of, look_at
+from kea_ha.live import CHANGING
+from kea_ha.operations import rename, write
+from kea_ha.probes import ask_kea
+from kea_ha.record import RUN
+from kea_ha.remote import (
+    Commands,
+    Refusal,
+    ask,
+    carry_out,
+    checked_operation,
+    need,
+    run_commands,
+    say,
+    wait_until,
+)
+from kea_ha.settings import Node, Pair
+from kea_ha.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
+from kea_ha.survey import Survey
+
+#: What a server may take to notice something beyond its heartbeat, in seconds: Kea gives a request
+#: 10 s.
+_REQUEST_S = 15
+
+
+@checked_operation
+def announce(*, pair: Pair) -> Commands:
+    """Say what will change on which host, in which order, and what clients will notice."""
+    change = RUN.changes.get(pair.name)
+    if change is None:
+        host.noop("no live server has to change")
+        return
+    if host.name == change.hosts[0].node.name:
+        for setting in change.settings:
+            say(f"    setting {setting}")
+        for one in change.hosts:
+            restart = "restarts" if one.restarts else "runs on"
+            say(f"    {one.node.name} (kea-dhcp4 {restart}):")
+            for line in one.lines:
+                say(f"        {line}")
+        say(f"    {changes.cost(pair, change, _surveys(pair))}")
+    yield from ()
+
+
+@checked_operation
+def change(*, pair: Pair, turn: int) -> Commands:
+    """Change the host whose turn it is while its partner serves all, and see it healthy again."""
+    planned = RUN.changes.get(pair.name)
+    mine = planned.of(turn) if planned else None
+    if planned is None or mine is None or mine.node.name != host.name:
+        host.noop("it is not this host's turn, or nothing is to change")
+        return
+    if state.is_executing:
+        if planned.together:
+            _put_in_place(pair, mine.node)
+        else:
+            _roll(pair, mine, undo_also=[one.node for one in planned.hosts[:turn]])
+    yield FunctionCommand(_counts, (), {})
+
+
+@checked_operation
+def restart_together(*, pair: Pair) -> Commands:
+    """Restart both servers at once, for a change that they cannot live with half done."""
+    planned = RUN.changes.get(pair.name)
+    if planned is None or not planned.together:
+        host.noop("no change here that takes both servers at once")
+        return
+    node = pair.node(host.name)
+    if state.is_executing:
+        _run_daemons(pair, node)
+        checks.await_answers(pair, node)
+    yield FunctionCommand(_counts, (), {})
+
+
+def _counts(state: object, host: Host) -> bool:
+    # What was done was done above, in words; for pyinfra's totals it is one change.
+    return True
+
+
+# One host ------------------------------------------------------------------------------------
+
+
+def _roll(pair: Pair, mine: HostChange, *, undo_also: list[Node]) -> None:
+    node = mine.node
+    begun = time.monotonic()
+    _mark(node)
+    try:
+        _put_in_place(pair, node)
+        if mine.restarts or not acceptance.answers(look_at(node)):
+            _step_down(pair, node)
+        _run_daemons(pair, node)
+        checks.await_answers(pair, node)
+        _await_health(pair)
+    except Refusal as refusal:
+        raise _undone(pair, [node, *undo_also], refusal) from refusal
+    say(f"    {node.name} is changed, and the pair healthy, after {time.monotonic() - begun:.1f} s")
+
+
+def _mark(node: Node) -> None:
+    """Leave word that a change is under way here: a run that finds it may go on with it."""
+    if not look_at(node).state.get("unfinished", "").startswith(CHANGING):
+        note = f"{CHANGING} since {time.strftime('%F %T %z')}\n"
+        run_commands([
+            write(layout.UNFINISHED_FILE, note, mode="600", owner="root:root"),
+            rename(layout.UNFINISHED_FILE),
+        ])  # fmt: skip
+        changed(node)
+    if not look_at(node).kept:
+        # Rolled out before states were kept: what stands here now is what was accepted.
+        run_commands([keeping.keep_script()])
+        changed(node)
+
+
+def _put_in_place(pair: Pair, node: Node) -> None:
+    """Packages, certificates and documents: nothing that runs reads them before it restarts."""
+    say(f"    writing what changes on {node.name}; its server runs on")
+    for of in (operations.packages, operations.ownership):
+        carry_out(of, pair=pair, node=node)
+    for which in ("ha", "api"):
+        carry_out(identities.identity, pair=pair, node=node, which=which)
+    for which in ("drop_ins", "dhcp4", "agent", "firewall", "support"):
+        carry_out(operations.document, pair=pair, node=node, which=which)
+    carry_out(operations.agent_password, pair=pair, node=node)
+
+
+def _step_down(pair: Pair, node: Node) -> None:
+    """Stop this server, its partner serving all clients; nothing to do when it serves nobody.
+
+    Kea ARM, "Controlled Shutdown and Maintenance of DHCP Servers": the command goes to the server
+    that stays up. It must have seen the other one gone before that one comes back: as long as it is
+    in partner-in-maintenance, it sends a server that rejoins back into maintenance.
+    """
+    partner = pair.partner_of(node)
+    partner_serves = acceptance.serves(look_at(partner, anew=True))
+    if _state_of(node) == HOT_STANDBY:
+        _hand_over(partner, node)
+        partner_serves = True
+    elif partner_serves:
+        say(f"    {partner.name} serves all clients already")
+    elif acceptance.serves(look_at(node, anew=True)):
+        raise Refusal(
+            f"{node.name} alone serves, so it may not be restarted",
+            f"look at {layout.LOG} on {partner.name}; docs/runbook.md, When the pair is not "
+            "accepted, goes through what may be wrong",
+        )
+    # On the host that it concerns, which is not always the one whose operation this is.
+    need(
+        host_of(node),
+        f"systemctl stop {_unit(pair)}",
+        what=f"kea-dhcp4 on {node.name} does not stop",
+        remedy=f"look at `systemctl status {_unit(pair)}` on {node.name}",
+    )
+    changed(node)
+    if partner_serves:
+        _await_state(partner, PARTNER_DOWN, _heartbeat_s(pair) + _REQUEST_S)
+
+
+def _hand_over(partner: Node, node: Node) -> None:
+    answer = ask_kea(partner, "ha-maintenance-start")
+    if answer.get("result") != 0:
+        words = answer.get("text", "no answer")
+        raise Refusal(
+            f"{partner.name} does not take over from {node.name}: {words}",
+            f"look at {layout.LOG} on {partner.name}",
+        )
+    _await_state(partner, PARTNER_IN_MAINTENANCE, _REQUEST_S)
+    say(f"    {partner.name} serves all clients; {node.name} restarts")
+
+
+def _await_state(node: Node, state: str, timeout_s: float) -> None:
+    wait_until(
+        lambda: "" if (now := _state_of(node)) == state else f"{node.name} is in {now}",
+        timeout_s=timeout_s,
+        what=f"{node.name} does not go to {state}",
+        remedy=f"look at {layout.LOG} on {node.name}",
+    )
+
+
+def _run_daemons(pair: Pair, node: Node) -> None:
+    """Each daemon on what is on disk now; one that is no longer wanted stops first."""
+    order = ("dhcp4", "agent") if pair.settings.control_channel == "agent" else ("agent", "dhcp4")
+    for which in order:
+        carry_out(operations.service, pair=pair, node=node, which=which)
+    carry_out(operations.firewall, pair=pair, node=node)
+    carry_out(operations.expiry_timer, node=node)
+
+
+def _state_of(node: Node) -> str:
+    answer = ask_kea(node, "status-get")
+    try:
+        return str(answer["arguments"]["high-availability"][0]["ha-servers"]["local"]["state"])
+    except (KeyError, IndexError, TypeError):
+        return "a state that it does not tell"
+
+
+def _await_health(pair: Pair) -> None:
+    def missing() -> str:
+        found = acceptance.health_findings(pair, _anew(pair))
+        on_their_way = [
+            f"{node.name} is in {now}"
+            for node in (pair.nodes if found else ())
+            if (now := _state_of(node)) != HOT_STANDBY
+        ]
+        return ", ".join(on_their_way) or "; ".join(found)
+
+    wait_until(
+        missing,
+        timeout_s=changes.patience_s(pair, _surveys(pair)),
+        what="the pair does not become healthy again",
+        remedy=f"look at {layout.LOG} on both hosts",
+    )
+
+
+def _heartbeat_s(pair: Pair) -> float:
+    return changes.heartbeat_ms(pair, _surveys(pair)) / 1000
+
+
+def _unit(pair: Pair) -> str:
+    return layout.packaging(pair.settings.package_source).dhcp4_unit
+
+
+def _surveys(pair: Pair) -> dict[str, Survey]:
+    return {node.name: look_at(node) for node in pair.nodes}
+
+
+# Undo ----------------------------------------------------------------------------------------
+
+
+def _undone(pair: Pair, nodes: list[Node], refusal: Refusal) -> Refusal:
+    """Put back the last accepted state of these hosts, one after the other, and tell of it."""
+    words = _own_words(nodes[0])
+    said = f"{refusal.why}{words}"
+    for node in nodes:
+        say(f"    undoing: {node.name} gets back its last accepted state. Why: {refusal.why}")
+        try:
+            _put_back(pair, node)
+        except Refusal as second:
+            return Refusal(
+                f"{said}\nThe change could not be undone on {node.name}: {second.why}\n"
+                f"{_who_serves(pair)}",
+                f"{refusal.remedy}; bring {node.name} back, then run the same command again, with "
+                "the settings as they were to have the old state",
+                tuple(one.name for one in nodes),
+                f"stopped; {node.name} is not as it was",
+            )
+    names = " and ".join(node.name for node in nodes)
+    return Refusal(
+        f"{said}\nThe last accepted state was put back on {names}, and the pair is healthy again.",
+        "put the settings right first: the next deploy.py would try the same ones again",
+        tuple(node.name for node in nodes),
+        "undone; the pair is as it was before",
+    )
+
+
+def _put_back(pair: Pair, node: Node) -> None:
+    on = host_of(node)
+    _step_down(pair, node)
+    answer = ask(on, keeping.put_back_script(), timeout_s=120)
+    changed(node)
+    if not answer.ok:
+        raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")
+    _await_health(pair)
+    ask(on, f"rm -f {layout.UNFINISHED_FILE}")
+    changed(node)
+
+
+def _anew(pair: Pair) -> dict[str, Survey]:
+    return {node.name: look_at(node, anew=True) for node in pair.nodes}
+
+
+def _own_words(node: Node) -> str:
+    """What Kea itself said of its failure, if it did, in its log or in the journal."""
+    unit = " -u ".join(packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC))
+    answer = ask(
+        host_of(node),
+        f"{{ tail -n 400 {layout.LOG} | grep -aE ' (ERROR|FATAL) '; "
+        f"journalctl -q -o cat -n 20 -u {unit} | grep -aE 'ERROR|FATAL'; }} | sort -u | tail -n 4",
+    )
+    found = answer.stdout.strip()
+    return f"\nKea's own words on {node.name}:\n{found}" if answer.ok and found else ""
+
+
+def _who_serves(pair: Pair) -> str:
+    surveys = {}
+    for node in pair.nodes:
+        try:
+            surveys[node.name] = look_at(node, anew=True)
+        except Refusal:
+            continue
+    words = acceptance.serving(pair, surveys)
+    return f"{words[:1].upper()}{words[1:]}."

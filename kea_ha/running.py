@@ -1,0 +1,69 @@
+"""What the document on a host says that its server was to be started with.
+
+The settings at hand say what a server is to become; until it has been changed it is judged by what
+it was given: its own heartbeats, threads, subnets and peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from kea_ha import layout
+from kea_ha.comparison import parse_document
+from kea_ha.status import Threads
+from kea_ha.survey import Survey
+
+
+@dataclass(frozen=True)
+class Running:
+    """Those parts of a server's document that it is judged by."""
+
+    heartbeat: timedelta
+    sync_timeout: timedelta
+    threads: Threads
+    #: By id: the subnet's prefix. Leases are kept, and sent to the partner, under the id.
+    subnets: Mapping[int, str]
+    #: By server name: the url at which its partner reaches it, and its role.
+    peers: Mapping[str, tuple[str, str]]
+
+
+def patience_s(heartbeat_ms: float, sync_timeout_ms: float) -> float:
+    """How long a healthy server may take from its start to hot-standby, in seconds.
+
+    A heartbeat for each of waiting, syncing, ready and hot-standby, two of margin, the
+    synchronisation itself, and Kea's own request timeout (10 s, not configurable).
+    """
+    return (6 * heartbeat_ms + sync_timeout_ms) / 1000 + 10
+
+
+def read(survey: Survey) -> Running | None:
+    """What the live document says; None when there is none, or none of ours."""
+    text = survey.text(layout.KEA_CONF)
+    try:
+        return parse(parse_document(text)) if text else None
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def parse(document: Mapping[str, Any]) -> Running:
+    """Read a document of kea-dhcp4 as this project writes it.
+
+    :raises KeyError, IndexError, TypeError, ValueError: for any other.
+    """
+    dhcp4 = document["Dhcp4"]
+    (relationship,) = (
+        one
+        for hook in dhcp4["hooks-libraries"]
+        for one in hook.get("parameters", {}).get("high-availability", ())
+    )
+    threads = dhcp4["multi-threading"]
+    return Running(
+        heartbeat=timedelta(milliseconds=relationship["heartbeat-delay"]),
+        sync_timeout=timedelta(milliseconds=relationship["sync-timeout"]),
+        threads=Threads(threads["thread-pool-size"], threads["packet-queue-size"]),
+        subnets={one["id"]: one["subnet"] for one in dhcp4["subnet4"]},
+        peers={one["name"]: (one["url"], one["role"]) for one in relationship["peers"]},
+    )
