@@ -8,6 +8,7 @@ judges then too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from pyinfra import host, state
 
@@ -64,6 +65,8 @@ def decide(*, pair: Pair, agreed: Agreed) -> Commands:
     """Refuse, with every reason against both hosts at once, or go on."""
     if any(set(failure.hosts) & set(_hosts_of(pair)) for failure in RUN.failures):
         raise PartnerFailed  # held by another run, or not to be read: that has been said
+    if not state.is_executing:
+        _look_ahead(pair)
     found = list(preflight.problems(pair, RUN.seen, _anchors(pair), agreed))
     if state.is_executing:
         found += [
@@ -86,6 +89,15 @@ def decide(*, pair: Pair, agreed: Agreed) -> Commands:
     if planned is not None:
         RUN.changes[pair.name] = planned
     yield from _nothing("nothing stands against it")
+
+
+def _look_ahead(pair: Pair) -> None:
+    """See the partner, too. To list changes pyinfra goes through all operations of one host before
+    it begins with the next, and what changes on a live pair is decided by both."""
+    for node in pair.nodes:
+        if RUN.in_scope(node.name) and node.name not in RUN.seen:
+            with suppress(Refusal):  # said when it is looked at itself
+                RUN.seen[node.name] = Seen(look_at(node), RUN.skews[node.name])
 
 
 def _anchors(pair: Pair) -> Anchors:

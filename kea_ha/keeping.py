@@ -52,10 +52,10 @@ def keep_script() -> str:
     )
 
 
-def put_back_script() -> str:
-    """Put back what is kept, file by file and unit by unit, and run the daemons on it."""
+def put_back_script(*, restart: bool) -> str:
+    """Put back what is kept, file by file; with ``restart`` run each of our units on it anew."""
     dhcp4 = [packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC)]
-    return _PUT_BACK.format(
+    return (_PUT_BACK + (_RESTART if restart else "")).format(
         last=layout.KEPT_DIR,
         documents=shlex.join(layout.DOCUMENTS),
         tls=layout.TLS_DIR,
@@ -99,7 +99,8 @@ for kept in {last}{tls}/*; do
   cmp -s "$kept" "$file" || {{ cp -a "$kept" "$file.new"; mv -f "$file.new" "$file"; }}
 done
 sync; systemctl daemon-reload
-wanted() {{ grep -qxF -- "$1" {last}/units; }}
+"""
+_RESTART = """wanted() {{ grep -qxF -- "$1" {last}/units; }}
 for unit in {units}; do
   wanted "$unit" || systemctl disable --quiet --now "$unit" 2>/dev/null || true
 done

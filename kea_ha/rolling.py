@@ -100,16 +100,18 @@ def _counts(state: object, host: Host) -> bool:
 def _roll(pair: Pair, mine: HostChange, *, undo_also: list[Node]) -> None:
     node = mine.node
     begun = time.monotonic()
+    stepped_down = False
     _mark(node)
     try:
         _put_in_place(pair, node)
         if mine.restarts or not acceptance.answers(look_at(node)):
+            stepped_down = True
             _step_down(pair, node)
         _run_daemons(pair, node)
         checks.await_answers(pair, node)
         _await_health(pair)
     except Refusal as refusal:
-        raise _undone(pair, [node, *undo_also], refusal) from refusal
+        raise _undone(pair, [node, *undo_also], refusal, restart=stepped_down) from refusal
     say(f"    {node.name} is changed, and the pair healthy, after {time.monotonic() - begun:.1f} s")
 
 
@@ -243,14 +245,18 @@ def _surveys(pair: Pair) -> dict[str, Survey]:
 # Undo ----------------------------------------------------------------------------------------
 
 
-def _undone(pair: Pair, nodes: list[Node], refusal: Refusal) -> Refusal:
-    """Put back the last accepted state of these hosts, one after the other, and tell of it."""
-    words = _own_words(nodes[0])
-    said = f"{refusal.why}{words}"
+def _undone(pair: Pair, nodes: list[Node], refusal: Refusal, *, restart: bool) -> Refusal:
+    """Put back the last accepted state of these hosts, one after the other, and tell of it.
+
+    Without ``restart`` the first one's server still runs as it was: only its files are put back.
+    """
+    said = f"{nodes[0].name}, changed: {refusal.why}{_own_words(nodes[0])}"
+    for line in said.splitlines():
+        say(f"    {line}")
     for node in nodes:
-        say(f"    undoing: {node.name} gets back its last accepted state. Why: {refusal.why}")
+        say(f"    undoing: {node.name} gets back its last accepted state")
         try:
-            _put_back(pair, node)
+            _put_back(pair, node, restart=restart or node is not nodes[0])
         except Refusal as second:
             return Refusal(
                 f"{said}\nThe change could not be undone on {node.name}: {second.why}\n"
@@ -269,10 +275,11 @@ def _undone(pair: Pair, nodes: list[Node], refusal: Refusal) -> Refusal:
     )
 
 
-def _put_back(pair: Pair, node: Node) -> None:
+def _put_back(pair: Pair, node: Node, *, restart: bool) -> None:
     on = host_of(node)
-    _step_down(pair, node)
-    answer = ask(on, keeping.put_back_script(), timeout_s=120)
+    if restart:
+        _step_down(pair, node)
+    answer = ask(on, keeping.put_back_script(restart=restart), timeout_s=120)
     changed(node)
     if not answer.ok:
         raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")
@@ -286,15 +293,15 @@ def _anew(pair: Pair) -> dict[str, Survey]:
 
 
 def _own_words(node: Node) -> str:
-    """What Kea itself said of its failure, if it did, in its log or in the journal."""
-    unit = " -u ".join(packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC))
+    """What Kea, or systemd for it, said on the host in the last minute, where it failed."""
+    units = " -u ".join(packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC))
     answer = ask(
         host_of(node),
-        f"{{ tail -n 400 {layout.LOG} | grep -aE ' (ERROR|FATAL) '; "
-        f"journalctl -q -o cat -n 20 -u {unit} | grep -aE 'ERROR|FATAL'; }} | sort -u | tail -n 4",
+        f"journalctl -q -o cat --since -60s -u {units} | grep -aE 'ERROR|FATAL|exited|rror:' | "
+        "tail -n 4",
     )
     found = answer.stdout.strip()
-    return f"\nKea's own words on {node.name}:\n{found}" if answer.ok and found else ""
+    return f"\nThe journal of kea-dhcp4 on {node.name}:\n{found}" if found else ""
 
 
 def _who_serves(pair: Pair) -> str:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from kea_ha.pki import Store
 from lab import Lab
 from tests.lab import bench
-from tests.lab.bench import FAST, HOSTS, Clone
+from tests.lab.bench import DEPLOY, FAST, HOSTS, UNITS, Clone
 from tests.lab.clients import MANY, Served, steady
 
 pytestmark = pytest.mark.timeout(400)
@@ -51,14 +54,35 @@ def both_hold(lab: Lab, served: Served) -> None:
         )
 
 
+def served_by(lab: Lab, operator: Clone, *settings: str) -> None:
+    """The pair is accepted with these settings and nothing is left to do."""
+    operator.await_verdict(*MANY_CLIENTS, *settings)
+    assert (0, 0) == operator.deploy(*MANY_CLIENTS, *settings).totals()[:2]
+
+
+def lifetime(seconds: int) -> tuple[str, str]:
+    """A setting that every test changes to a value of its own."""
+    return ("--data", f"valid_lifetime={seconds}")
+
+
+def refuses_to_start_with(lab: Lab, host: str, seconds: int) -> None:
+    """From now on kea-dhcp4 does not start on this host with that lifetime; with others it does."""
+    drop_in = (
+        "[Service]\n"
+        f"ExecStartPre=/bin/sh -c '! grep -q \"lifetime.: {seconds}\" /etc/kea/kea-dhcp4.conf'\n"
+    )
+    bench.give(lab, host, f"/etc/systemd/system/{UNITS[0]}.d/zz-fault.conf", drop_in, "644")
+
+
 def test_a_change_of_setting_passes_unnoticed(lab: Lab, operator: Clone) -> None:
     """Standby first, then the primary, each restarted while the other serves; then accepted."""
     before = bench.process_ids(lab)
     with steady(lab) as served:
-        outcome = operator.deploy(*MANY_CLIENTS, "--data", "thread_pool_size=2")
+        outcome = operator.deploy(*MANY_CLIENTS, *lifetime(40000), "--data", "thread_pool_size=2")
 
     assert outcome.verdict
     assert "setting thread_pool_size: 4 -> 2" in outcome.output
+    assert outcome.output.index("host-2 restarts") < outcome.output.index("host-1 restarts")
     unnoticed(lab, served)
     after = bench.process_ids(lab)
     changed = {host for (host, unit), pid in after.items() if before[host, unit] != pid}
@@ -66,4 +90,171 @@ def test_a_change_of_setting_passes_unnoticed(lab: Lab, operator: Clone) -> None
     for host in HOSTS:
         status = bench.ask_kea(lab, host, "status-get")["arguments"]
         assert 2 == status["thread-pool-size"]
-    assert (0, 0) == operator.deploy(*MANY_CLIENTS, "--data", "thread_pool_size=2").totals()[:2]
+    served_by(lab, operator, *lifetime(40000), "--data", "thread_pool_size=2")
+
+
+def test_certificates_that_are_due_are_renewed_unnoticed(lab: Lab, operator: Clone) -> None:
+    """Less than a third of a year is left: made anew by the next deploy.py, the pair serving."""
+    served_by_now = operator.deploy(*MANY_CLIENTS, *lifetime(40000))
+    assert served_by_now.verdict
+    past = Store.open(operator.pki, "lab", None, datetime.now(UTC) - timedelta(days=300))
+    for host, address in HOSTS.items():
+        request = bench.sh(lab, host, "openssl req -new -key /etc/kea/tls/ha.key -subj /CN=x")
+        due = past.sign_peer(request, name=host, address=address)
+        bench.sh(lab, host, f"cat > /etc/kea/tls/ha.crt <<'END'\n{due}END")
+    assert "less than a third of its life" in operator.verify(*MANY_CLIENTS).output
+
+    with steady(lab) as served:
+        outcome = operator.deploy(*MANY_CLIENTS, *lifetime(40000))
+
+    assert "certificates valid for 36" in outcome.verdict
+    unnoticed(lab, served)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_change_that_keeps_a_server_from_starting_is_undone(
+    lab: Lab, operator: Clone, host: str
+) -> None:
+    """Told with Kea's and systemd's own words; the old state serves on, clients notice nothing."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(41000)).verdict
+    refuses_to_start_with(lab, host, 42000)
+
+    with steady(lab) as served:
+        outcome = operator.deploy(*MANY_CLIENTS, *lifetime(42000))
+
+    assert "undone; the pair is as it was before" in outcome.refusal
+    assert f"Host {host}" in outcome.refusal
+    assert "would try the same ones again" in outcome.refusal
+    served_by(lab, operator, *lifetime(41000))
+    unnoticed(lab, served)
+    bench.sh(
+        lab, host, f"rm /etc/systemd/system/{UNITS[0]}.d/zz-fault.conf; systemctl daemon-reload"
+    )
+
+
+def test_a_hands_edit_is_shown_and_kept_until_forced(lab: Lab, operator: Clone) -> None:
+    """What was edited where, and the two values; with force=true it is written anew."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(43000)).verdict
+    bench.sh(lab, "host-2", "sed -i 's/: 21600/: 21000/' /etc/kea/kea-dhcp4.conf")
+
+    refused = operator.deploy(*MANY_CLIENTS, *lifetime(43000)).refusal
+
+    assert "Dhcp4.renew-timer: 21600 -> 21000" in refused
+    assert 21000 == bench.document(lab, "host-2")["Dhcp4"]["renew-timer"]
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(43000), "--data", "force=true").verdict
+    assert 21600 == bench.document(lab, "host-2")["Dhcp4"]["renew-timer"]
+
+
+def test_a_damaged_pair_is_not_changed(lab: Lab, operator: Clone) -> None:
+    """The standby is down: said with who serves; the primary is not restarted."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(44000)).verdict
+    bench.sh(lab, "host-2", f"systemctl stop {UNITS[0]}")
+    before = bench.main_pid(lab, "host-1")
+
+    refused = operator.deploy(*MANY_CLIENTS, *lifetime(45000)).refusal
+
+    assert "clients are served by host-1" in refused
+    assert "host-2: kea-dhcp4-server.service is inactive" in refused
+    assert before == bench.main_pid(lab, "host-1")
+    # With the settings as they were it is brought back.
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(44000)).verdict
+    assert before == bench.main_pid(lab, "host-1")
+
+
+def test_what_a_pair_cannot_live_with_half_done_wants_an_outage(lab: Lab, operator: Clone) -> None:
+    """Another prefix under a subnet's id: refused with the price; accepted, both at once."""
+    assert operator.deploy(*MANY_CLIENTS).verdict
+    before = bench.process_ids(lab)
+    renumbered = json.dumps(
+        [{**MANY[0], "subnet": "192.168.0.0/17", "pools": ["192.168.16.0-192.168.100.255"]}]
+    )
+    settings = ("--data", f"subnets={renumbered}", *FAST)
+
+    refused = operator.deploy(*settings).refusal
+
+    assert "accept_outage=true" in refused
+    assert "subnet 1 (192.168.0.0/16) becomes 192.168.0.0/17" in refused
+    assert before == bench.process_ids(lab)
+    assert operator.deploy(*settings, "--data", "accept_outage=true").verdict
+    for host in HOSTS:
+        (subnet,) = bench.document(lab, host)["Dhcp4"]["subnet4"]
+        assert "192.168.0.0/17" == subnet["subnet"]
+
+
+STAGES = (
+    "writing what changes on host-2",
+    "host-2 restarts",
+    "host-2 is changed",
+    "writing what changes on host-1",
+    "host-1 restarts",
+    "host-1 is changed",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_operator_killed_at_each_stage_only_runs_again(
+    fresh_lab: Callable[..., Lab], operator: Clone
+) -> None:
+    """The next run goes on from wherever it was, and the clients notice nothing."""
+    lab = fresh_lab()
+    assert operator.deploy(*MANY_CLIENTS).verdict
+    for number, stage in enumerate(STAGES):
+        settings = lifetime(50000 + number)
+        with steady(lab) as served:
+            running = operator.start(*DEPLOY, *MANY_CLIENTS, *settings)
+            running.wait_for(stage)
+            running.kill()
+            outcome = operator.deploy(*MANY_CLIENTS, *settings)
+
+        assert outcome.verdict, stage
+        unnoticed(lab, served)
+        served_by(lab, operator, *settings)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stage", STAGES)
+def test_power_lost_in_the_middle_of_a_change(
+    fresh_lab: Callable[..., Lab], operator: Clone, stage: str
+) -> None:
+    """The other server serves on; with the power back, the same command ends accepted."""
+    lab = fresh_lab()
+    host = "host-1" if "host-1" in stage else "host-2"
+    other = next(name for name in HOSTS if name != host)
+    assert operator.deploy(*MANY_CLIENTS).verdict
+    running = operator.start(*DEPLOY, *MANY_CLIENTS, *lifetime(60000))
+    running.wait_for(stage)
+    lab.kill(host)
+    outcome = running.wait()
+    assert outcome.status != 0
+    assert host in outcome.refusal
+    bench.wait_for(
+        f"a lease from {other}",
+        lambda: (lease := bench.get_lease(lab)) and lease.server == HOSTS[other],
+        patience=60,
+    )
+
+    lab.start(host)
+    bench.wait_for(
+        f"{host} to be back", lambda: bench.ha_state(lab, host) == "hot-standby", patience=90
+    )
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(60000)).verdict
+    served_by(lab, operator, *lifetime(60000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debian", ["12", "testing"])
+def test_other_keas_change_unnoticed_too(
+    fresh_lab: Callable[..., Lab], tmp_path: Path, debian: str
+) -> None:
+    """Kea 2.2.0 and 3.0: a change of setting, with clients asking."""
+    lab = fresh_lab(debian)
+    operator = Clone(tmp_path / "anna")
+    assert operator.deploy(*MANY_CLIENTS).verdict
+
+    with steady(lab) as served:
+        outcome = operator.deploy(*MANY_CLIENTS, *lifetime(40000))
+
+    assert outcome.verdict
+    unnoticed(lab, served)

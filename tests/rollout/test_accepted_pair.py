@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,27 +22,37 @@ def _settings(operator: Operator, **settings: object) -> Iterator[None]:
         operator.settings = before
 
 
-def test_a_change_to_a_live_pair_is_refused_and_listed(accepted: Accepted) -> None:
-    """Clients rely on it: what would change is said, and nothing is restarted."""
-    with _settings(accepted.operator, valid_lifetime=50000):
+def test_a_change_that_costs_an_outage_is_refused_and_priced(accepted: Accepted) -> None:
+    """Clients rely on the pair: it is said why and for how long, and nothing is restarted."""
+    with _settings(accepted.operator, ha_port=8005):
         outcome = accepted.operator.run()
 
     assert outcome.status == 1
-    for host in ("dhcp-a", "dhcp-b"):
-        outcome.must_say(f"{host}: the live server is to be changed")
-    outcome.must_say("valid-lifetime")
-    outcome.must_say("43200")
-    outcome.must_say("50000")
+    outcome.must_say("ha_port changes")
+    outcome.must_say("accept_outage=true")
+
+
+def test_one_host_alone_of_a_live_pair_is_not_changed(accepted: Accepted) -> None:
+    """--limit leaves nobody to serve meanwhile."""
+    with _settings(accepted.operator, valid_lifetime=50000):
+        outcome = accepted.operator.run("-y", "inventory.py", "deploy.py", "--limit", "dhcp-b")
+
+    assert outcome.status == 1
+    outcome.must_say("dhcp-b: the live server is to be changed")
+    outcome.must_say("without --limit")
 
 
 def test_a_dry_run_tells_a_pending_change(accepted: Accepted) -> None:
-    """--dry --diff says what the run itself would say, and exits not 0 for a refusal."""
+    """--dry says what the run itself would say first, and counts a change for each host."""
     with _settings(accepted.operator, valid_lifetime=50000):
         outcome = accepted.operator.run("--dry", "--diff", "inventory.py", "deploy.py")
 
-    assert outcome.status != 0
-    assert "valid-lifetime" in outcome.output
-    assert "50000" in outcome.output
+    assert outcome.status == 0, outcome.output
+    assert "setting valid_lifetime: 43200 -> 50000" in outcome.output
+    for host in ("dhcp-a", "dhcp-b"):
+        assert f"{host} (kea-dhcp4 restarts):" in outcome.output
+    rows = re.findall(r"Change the (first|second) server.* 1 \(dhcp-([ab])\)", outcome.output)
+    assert [("first", "b"), ("second", "a")] == rows, outcome.output
 
 
 def test_a_dry_run_on_a_pair_as_described_finds_nothing_to_do(accepted: Accepted) -> None:

@@ -1,0 +1,240 @@
+"""What a change of a live pair is made of, in which order, and what stands against it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kea_ha import changes, keeping, layout
+from kea_ha.live import Anchors
+from kea_ha.settings import Pair, Problem
+from kea_ha.survey import Survey
+from tests.unit.surveys import SUBNETS, as_planned, lab_pair, survey_of
+
+PAIR = lab_pair()
+CHANGED = lab_pair(valid_lifetime=50000)
+ANCHORS = Anchors(
+    survey_of("host-1").certificates[layout.HA_ANCHOR],
+    survey_of("host-1").certificates[layout.API_ANCHOR],
+)
+UNIT = layout.DEBIAN.dhcp4_unit
+
+
+def accepted(host: str, **facts: Any) -> Survey:
+    """A host of a pair that was accepted as it stands, and has kept that."""
+    survey = as_planned(PAIR, host)
+    kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
+    state = {**survey.state, "settings": keeping.settings_text(PAIR)}
+    return replace(survey, **{"kept": kept, "state": state, **facts})
+
+
+def both(of_first: Survey | None = None, of_second: Survey | None = None) -> dict[str, Survey]:
+    return {
+        "host-1": of_first or accepted("host-1"),
+        "host-2": of_second or accepted("host-2"),
+    }
+
+
+def marked(survey: Survey) -> Survey:
+    return replace(survey, state={**survey.state, "unfinished": "changing since today"})
+
+
+def in_state(survey: Survey, state: str, scopes: list[str]) -> Survey:
+    status = copy.deepcopy(survey.status)
+    local = status["arguments"]["high-availability"][0]["ha-servers"]["local"]
+    local.update(state=state, scopes=scopes)
+    return replace(survey, status=status)
+
+
+def down(survey: Survey) -> Survey:
+    units = {**survey.units, UNIT: replace(survey.units[UNIT], active="inactive")}
+    return replace(survey, units=units, status=None, status_error="its control socket is not there")
+
+
+def order(change: changes.Change | None) -> list[str]:
+    return [one.node.name for one in change.hosts] if change else []
+
+
+def against(surveys: dict[str, Survey], pair: Pair = CHANGED, **agreed: bool) -> list[Problem]:
+    given = {"force": False, "accept_outage": False, **agreed}
+    return list(changes.objections(pair, surveys, **given))
+
+
+def test_a_pair_as_described_has_nothing_to_change() -> None:
+    """The second run does nothing."""
+    assert changes.plan_change(PAIR, both(), ANCHORS) is None
+
+
+def test_the_standby_goes_first_and_each_setting_is_named_with_both_values() -> None:
+    """A forgotten --data is seen before anything is restarted."""
+    change = changes.plan_change(CHANGED, both(), ANCHORS)
+
+    assert change is not None
+    assert ["host-2", "host-1"] == order(change)
+    assert ("valid_lifetime: 43200 -> 50000",) == change.settings
+    assert all(one.restarts for one in change.hosts)
+    assert all("Dhcp4.valid-lifetime: 43200 -> 50000" in one.lines[0] for one in change.hosts)
+    assert [] == against(both())
+
+
+def test_who_serves_nobody_goes_first() -> None:
+    """After a failover the standby serves: then the primary is the one to restart."""
+    surveys = both(
+        in_state(accepted("host-1"), "waiting", []),
+        in_state(accepted("host-2"), "partner-down", ["server1", "server2"]),
+    )
+
+    assert ["host-1", "host-2"] == order(changes.plan_change(CHANGED, surveys, ANCHORS))
+
+
+def test_a_pair_that_lost_a_host_is_no_pair_to_roll() -> None:
+    """Its other server is rolled out anew instead."""
+    fresh = replace(accepted("host-2"), state={})
+
+    assert changes.plan_change(CHANGED, both(of_second=fresh), ANCHORS) is None
+
+
+def test_a_firewall_alone_restarts_nothing() -> None:
+    """Clients are not touched by what Kea does not read."""
+    pair = lab_pair(firewall="nftables", admin_networks=["192.168.1.0/24"])
+    packages = {**survey_of("host-1").packages, "nftables": "1.1"}
+    surveys = both(accepted("host-1", packages=packages), accepted("host-2", packages=packages))
+
+    change = changes.plan_change(pair, surveys, ANCHORS)
+
+    assert change is not None
+    assert not any(one.restarts for one in change.hosts)
+    assert "clients notice nothing" in changes.cost(pair, change, surveys)
+
+
+@pytest.mark.parametrize("missing", [layout.HA_CERTIFICATE, layout.HA_ANCHOR])
+def test_a_certificate_that_is_gone_is_made_anew_by_a_change(missing: str) -> None:
+    """Kea reads certificates when it starts, so it restarts."""
+    held = {p: pem for p, pem in survey_of("host-1").certificates.items() if p != missing}
+    surveys = both(accepted("host-1", certificates=held))
+
+    change = changes.plan_change(PAIR, surveys, ANCHORS)
+
+    assert change is not None
+    assert ["host-1"] == order(change)
+    assert change.hosts[0].restarts
+    assert "make a certificate" in change.hosts[0].lines[0]
+
+
+def test_a_certificate_is_due_when_less_than_a_third_is_left() -> None:
+    """300 days after it was made for a year; not yet after 200."""
+    epoch = survey_of("host-1").epoch
+    early, late = (
+        changes.plan_change(PAIR, both(accepted("host-1", epoch=epoch + days * 86400)), ANCHORS)
+        for days in (200, 300)
+    )
+
+    assert early is None
+    assert late is not None
+    assert any("less than a third of its life" in line for line in late.hosts[0].lines)
+
+
+def test_a_hands_edit_stands_against_it_with_its_values() -> None:
+    """Shown against what was written last, not against what would be written."""
+    survey = accepted("host-1")
+    text = (survey.text(layout.KEA_CONF) or "").replace('"renew-timer": 21600', '"renew-timer": 5')
+    edited = replace(survey.files[layout.KEA_CONF], sha256="0" * 64, content=text)
+    surveys = both(replace(survey, files={**survey.files, layout.KEA_CONF: edited}))
+
+    (problem,) = against(surveys)
+
+    assert ("host-1", layout.KEA_CONF) == (problem.where, problem.setting)
+    assert "Dhcp4.renew-timer: 21600 -> 5" in problem.given
+    assert [] == against(surveys, force=True)
+
+
+def test_a_damaged_pair_is_not_changed_unless_forced() -> None:
+    """It says who serves, and what is wrong."""
+    surveys = both(of_second=down(accepted("host-2")))
+
+    (problem,) = against(surveys)
+
+    assert "clients are served by host-1" in problem.given
+    assert f"host-2: {UNIT} is inactive" in problem.given
+    assert [] == against(surveys, force=True)
+
+
+def test_a_change_of_ours_that_was_cut_off_goes_on() -> None:
+    """With the server that a run left down first, and its partner next."""
+    left = both(
+        in_state(accepted("host-1"), "partner-down", ["server1", "server2"]),
+        down(marked(accepted("host-2"))),
+    )
+
+    assert [] == against(left)
+    assert ["host-2", "host-1"] == order(changes.plan_change(CHANGED, left, ANCHORS))
+    # Also when all that it lacks is its start.
+    assert ["host-2"] == order(changes.plan_change(PAIR, left, ANCHORS))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"subnets": [{**SUBNETS[0], "id": 2}]}, "subnet 1 (192.168.1.0/24) is removed"),
+        (
+            {"subnets": [{**SUBNETS[0], "subnet": "192.168.0.0/16"}]},
+            "subnet 1 (192.168.1.0/24) becomes 192.168.0.0/16",
+        ),
+        ({"ha_port": 8005}, "ha_port changes"),
+    ],
+)
+def test_what_two_servers_cannot_live_with_half_done_wants_an_outage(
+    settings: dict[str, Any], said: str
+) -> None:
+    """Refused with the reason and the price; accepted, both are restarted together."""
+    pair = lab_pair(**settings)
+
+    (problem,) = against(both(), pair)
+
+    assert said in problem.given
+    assert "accept_outage=true" in problem.remedy
+    assert [] == against(both(), pair, accept_outage=True)
+    change = changes.plan_change(pair, both(), ANCHORS)
+    assert change is not None
+    assert change.together
+
+
+def test_a_new_subnet_and_another_pool_need_no_outage() -> None:
+    """The partner's leases are of subnets that the changed server still has."""
+    more = [{**SUBNETS[0], "pools": ["192.168.1.50-192.168.1.60"]},
+            {"subnet": "10.0.0.0/24", "id": 2, "pools": ["10.0.0.10-10.0.0.20"],
+             "relays": ["10.0.0.1"]}]  # fmt: skip
+    pair = lab_pair(subnets=more)
+    change = changes.plan_change(pair, both(), ANCHORS)
+
+    assert [] == against(both(), pair)
+    assert change is not None
+    assert not change.together
+
+
+def test_a_slow_heartbeat_is_told_with_the_setting_that_shrinks_it() -> None:
+    """The documented 10 s; with 1 s there is nothing to advise."""
+    change = changes.plan_change(CHANGED, both(), ANCHORS)
+    assert change is not None
+    running = changes.heartbeat_ms(PAIR, both())
+
+    said = changes.cost(CHANGED, change, both())
+
+    assert f"{running / 1000:g} s" in said
+    assert ("heartbeat_delay=1000" in said) == (running >= 2000)
+
+
+def test_what_is_kept_is_current_until_a_file_or_a_setting_changes() -> None:
+    """Else a second run would keep the same once more, and lose what was accepted before."""
+    survey = accepted("host-1")
+    assert keeping.is_current(PAIR, survey)
+    assert not keeping.is_current(CHANGED, survey)
+    for path in layout.KEPT:
+        if path in survey.files:
+            changed = replace(survey.files[path], sha256="0" * 64)
+            files = {**survey.files, path: changed}
+            assert not keeping.is_current(PAIR, replace(survey, files=files)), path
+    assert not keeping.is_current(PAIR, replace(survey, kept={}))
