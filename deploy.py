@@ -23,12 +23,7 @@ if pair:
 
     # A live pair that has to change: one server after the other, its partner serving meanwhile.
     # The steps below then find it as described. Of a first rollout nothing happens here.
-    steps.announce(pair)
-    for turn in host.loop((0, 1)):
-        steps.change(pair, turn)
-        steps.hold_together(name="Both hosts go on", pair=pair, after="the change")
-    steps.restart_together(pair)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
+    steps.roll(pair)
 
     steps.identify(pair, agreed=agreed)
     steps.hold_together(name="Both hosts go on", pair=pair, after="0 Identities")

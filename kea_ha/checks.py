@@ -61,13 +61,18 @@ def look(*, pair: Pair, node: Node) -> Commands:
 
 
 @checked_operation
-def decide(*, pair: Pair, agreed: Agreed) -> Commands:
-    """Refuse, with every reason against both hosts at once, or go on."""
+def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
+    """Refuse, with every reason against both hosts at once, or go on.
+
+    ``only_live``: there has to be a live pair, since this run does not roll one out.
+    """
     if any(set(failure.hosts) & set(_hosts_of(pair)) for failure in RUN.failures):
         raise PartnerFailed  # held by another run, or not to be read: that has been said
     if not state.is_executing:
         _look_ahead(pair)
     found = list(preflight.problems(pair, RUN.seen, _anchors(pair), agreed))
+    if only_live:
+        found += preflight.not_live(pair, RUN.seen)
     if state.is_executing:
         found += [
             preflight.unreachable(node)
@@ -101,8 +106,11 @@ def _look_ahead(pair: Pair) -> None:
 
 
 def _anchors(pair: Pair) -> Anchors:
-    peers, api = (PKI_DIR / pair.name / f"{whose}-ca.crt" for whose in ("peers", "api"))
-    return Anchors(*(path.read_text() if path.exists() else "" for path in (peers, api)))
+    def text(whose: str) -> str:
+        path = PKI_DIR / pair.name / f"{whose}-ca.crt"
+        return path.read_text() if path.exists() else ""
+
+    return Anchors(text("peers"), text("api"), RUN.renew_before)
 
 
 @checked_operation

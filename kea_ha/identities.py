@@ -11,6 +11,7 @@ from pyinfra.api.command import QuoteString
 from kea_ha import layout, pki, plan
 from kea_ha.facts import PKI_DIR, changed, look_at, store_for
 from kea_ha.operations import rename, write
+from kea_ha.record import RUN
 from kea_ha.remote import Commands, Refusal, ask, checked_operation, need, say
 from kea_ha.settings import Node, OwnCertificates, Pair
 from kea_ha.survey import Survey
@@ -34,7 +35,7 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
         return
     store = store_for(pair)
     anchor = store.peers_anchor_pem if which == "ha" else store.api_anchor_pem
-    findings = plan.identity_findings(node, look_at(node), which, anchor)
+    findings = plan.identity_findings(node, look_at(node), which, anchor, RUN.renew_before)
     if not findings:
         host.noop("valid, and of this pair's CA")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from kea_ha import certificates, layout, plan
 from kea_ha.settings import Node, Pair
@@ -15,10 +16,14 @@ CHANGING = "changing"
 
 @dataclass(frozen=True)
 class Anchors:
-    """The CAs at hand on the operator's side, PEM; empty before there are any."""
+    """The CAs at hand on the operator's side, PEM; empty before there are any.
+
+    Certificates of theirs that were issued before ``renew_before`` are to be made anew.
+    """
 
     peers: str = ""
     api: str = ""
+    renew_before: datetime | None = None
 
 
 def is_live(survey: Survey) -> bool:
@@ -90,7 +95,7 @@ def _identity_changes(
         live = survey.certificates.get(path)
         # Another CA than the one at hand is a problem of its own, and has been named.
         if live is None or (anchor and same_certificate(live, anchor)):
-            findings = plan.identity_findings(node, survey, which, anchor)
+            findings = plan.identity_findings(node, survey, which, anchor, anchors.renew_before)
             changes += [f"make a certificate: {finding}" for finding in findings]
     return changes
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 
 from kea_ha import certificates, documents, layout
+from kea_ha.issuing import BACKDATED
 from kea_ha.layout import Packaging
 from kea_ha.settings import Node, OwnCertificates, Pair
 from kea_ha.survey import RemoteFile, Survey
@@ -214,11 +216,14 @@ def file_changes(wanted: Wanted, survey: Survey) -> list[str]:
     return [f"{wanted.path}: {one}" for one in changed] or [f"{wanted.path}: comments only"]
 
 
-def identity_findings(node: Node, survey: Survey, which: str, anchor: str) -> tuple[str, ...]:
+def identity_findings(
+    node: Node, survey: Survey, which: str, anchor: str, renew_before: datetime | None = None
+) -> tuple[str, ...]:
     """What is wrong with an identity of the host, by the host's own clock; nothing when it is good.
 
     ``which`` is ``ha`` (towards the partner) or ``api``; ``anchor`` is the PEM that others will
-    verify it by. The private key is matched by its public half.
+    verify it by. The private key is matched by its public half. A good certificate that was issued
+    before ``renew_before`` is made anew all the same.
     """
     base = f"{layout.TLS_DIR}/{which}"
     certificate = survey.certificates.get(f"{base}.crt")
@@ -233,9 +238,13 @@ def identity_findings(node: Node, survey: Survey, which: str, anchor: str) -> tu
         purposes=certificates.BOTH if which == "ha" else (certificates.SERVER_AUTH,),
         now=survey.time,
     )
-    if not found and (held := certificates.inspect(certificate)).is_due(survey.time):
-        days = held.days_left(survey.time)
-        found = (f"valid for {days} more days, less than a third of its life",)
+    if not found:
+        held = certificates.inspect(certificate)
+        if held.is_due(survey.time):
+            days = held.days_left(survey.time)
+            found = (f"valid for {days} more days, less than a third of its life",)
+        elif renew_before is not None and held.not_before + BACKDATED < renew_before:
+            found = ("to be renewed now, as asked",)
     return tuple(f"{base}.crt: {finding}" for finding in found)
 
 

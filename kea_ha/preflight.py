@@ -407,6 +407,23 @@ def _live_problems(
             )
 
 
+def not_live(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
+    """The hosts that were never rolled out, for a command that needs a live pair."""
+    for name in seen:
+        if not is_live(seen[name].survey):
+            yield Problem(
+                "the pair",
+                "not rolled out on this host",
+                "a pair that was accepted",
+                "roll it out first: pyinfra -y inventory.py deploy.py",
+                where=name,
+            )
+    if len(seen) < len(pair.nodes):
+        yield Problem(
+            "--limit", "one host alone", "both hosts of the pair", "leave it out", where=pair.name
+        )
+
+
 def plannable(pair: Pair, seen: Mapping[str, Seen]) -> dict[str, Survey]:
     """The surveys of the hosts that are known well enough to plan for."""
     surveys = {node.name: seen[node.name].survey for node in pair.nodes if node.name in seen}

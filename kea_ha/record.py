@@ -8,6 +8,7 @@ block on the screen.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
@@ -42,6 +43,8 @@ class Run:
     #: Each host's clock less this machine's, in seconds.
     skews: dict[str, float] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
+    #: Hosts' certificates that were issued before this moment are made anew.
+    renew_before: datetime | None = None
     #: By pair: what is to change of a live pair.
     changes: dict[str, Change] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)

@@ -69,7 +69,7 @@ def change(*, pair: Pair, turn: int) -> Commands:
         return
     if state.is_executing:
         if planned.together:
-            _put_in_place(pair, mine.node)
+            _prepare_together(pair, mine.node)
         else:
             _roll(pair, mine, undo_also=[one.node for one in planned.hosts[:turn]])
     yield FunctionCommand(_counts, (), {})
@@ -105,14 +105,25 @@ def _roll(pair: Pair, mine: HostChange, *, undo_also: list[Node]) -> None:
     try:
         _put_in_place(pair, node)
         if mine.restarts or not acceptance.answers(look_at(node)):
+            _free_of_clients(pair, node)
             stepped_down = True
-            _step_down(pair, node)
+            _stop(pair, node)
         _run_daemons(pair, node)
         checks.await_answers(pair, node)
         _await_health(pair)
     except Refusal as refusal:
-        raise _undone(pair, [node, *undo_also], refusal, restart=stepped_down) from refusal
+        undo = [(node, stepped_down), *((other, True) for other in undo_also)]
+        raise _undone(pair, undo, refusal) from refusal
     say(f"    {node.name} is changed, and the pair healthy, after {time.monotonic() - begun:.1f} s")
+
+
+def _prepare_together(pair: Pair, node: Node) -> None:
+    """Write what changes on this host, for both to be restarted when it is written on both."""
+    _mark(node)
+    try:
+        _put_in_place(pair, node)
+    except Refusal as refusal:
+        raise _undone(pair, [(one, False) for one in pair.nodes], refusal) from refusal
 
 
 def _mark(node: Node) -> None:
@@ -142,19 +153,16 @@ def _put_in_place(pair: Pair, node: Node) -> None:
     carry_out(operations.agent_password, pair=pair, node=node)
 
 
-def _step_down(pair: Pair, node: Node) -> None:
-    """Stop this server, its partner serving all clients; nothing to do when it serves nobody.
+def _free_of_clients(pair: Pair, node: Node) -> None:
+    """See that the partner serves all clients, so that this server may stop.
 
     Kea ARM, "Controlled Shutdown and Maintenance of DHCP Servers": the command goes to the server
-    that stays up. It must have seen the other one gone before that one comes back: as long as it is
-    in partner-in-maintenance, it sends a server that rejoins back into maintenance.
+    that stays up.
     """
     partner = pair.partner_of(node)
-    partner_serves = acceptance.serves(look_at(partner, anew=True))
     if _state_of(node) == HOT_STANDBY:
         _hand_over(partner, node)
-        partner_serves = True
-    elif partner_serves:
+    elif acceptance.serves(look_at(partner, anew=True)):
         say(f"    {partner.name} serves all clients already")
     elif acceptance.serves(look_at(node, anew=True)):
         raise Refusal(
@@ -162,6 +170,16 @@ def _step_down(pair: Pair, node: Node) -> None:
             f"look at {layout.LOG} on {partner.name}; docs/runbook.md, When the pair is not "
             "accepted, goes through what may be wrong",
         )
+
+
+def _stop(pair: Pair, node: Node) -> None:
+    """Stop this server, and wait until its partner has seen it gone.
+
+    It must not come back before that: as long as its partner is in partner-in-maintenance, that one
+    sends a server that rejoins back into maintenance.
+    """
+    partner = pair.partner_of(node)
+    partner_serves = acceptance.serves(look_at(partner, anew=True))
     # On the host that it concerns, which is not always the one whose operation this is.
     need(
         host_of(node),
@@ -182,7 +200,11 @@ def _hand_over(partner: Node, node: Node) -> None:
             f"{partner.name} does not take over from {node.name}: {words}",
             f"look at {layout.LOG} on {partner.name}",
         )
-    _await_state(partner, PARTNER_IN_MAINTENANCE, _REQUEST_S)
+    try:
+        _await_state(partner, PARTNER_IN_MAINTENANCE, _REQUEST_S)
+    except Refusal:
+        ask_kea(partner, "ha-maintenance-cancel")
+        raise
     say(f"    {partner.name} serves all clients; {node.name} restarts")
 
 
@@ -245,18 +267,21 @@ def _surveys(pair: Pair) -> dict[str, Survey]:
 # Undo ----------------------------------------------------------------------------------------
 
 
-def _undone(pair: Pair, nodes: list[Node], refusal: Refusal, *, restart: bool) -> Refusal:
+def _undone(pair: Pair, undo: list[tuple[Node, bool]], refusal: Refusal) -> Refusal:
     """Put back the last accepted state of these hosts, one after the other, and tell of it.
 
-    Without ``restart`` the first one's server still runs as it was: only its files are put back.
+    With each comes whether its server was restarted: if not, only its files are put back. The first
+    one is the one that failed.
     """
-    said = f"{nodes[0].name}, changed: {refusal.why}{_own_words(nodes[0])}"
+    nodes = [node for node, _ in undo]
+    said = f"{nodes[0].name}, changed: {refusal.why}"
+    said += _own_words(nodes[0]) if undo[0][1] else ""
     for line in said.splitlines():
         say(f"    {line}")
-    for node in nodes:
+    for node, restart in undo:
         say(f"    undoing: {node.name} gets back its last accepted state")
         try:
-            _put_back(pair, node, restart=restart or node is not nodes[0])
+            _put_back(pair, node, restart=restart)
         except Refusal as second:
             return Refusal(
                 f"{said}\nThe change could not be undone on {node.name}: {second.why}\n"
@@ -278,7 +303,8 @@ def _undone(pair: Pair, nodes: list[Node], refusal: Refusal, *, restart: bool) -
 def _put_back(pair: Pair, node: Node, *, restart: bool) -> None:
     on = host_of(node)
     if restart:
-        _step_down(pair, node)
+        _free_of_clients(pair, node)
+        _stop(pair, node)
     answer = ask(on, keeping.put_back_script(restart=restart), timeout_s=120)
     changed(node)
     if not answer.ok:

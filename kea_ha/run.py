@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
@@ -37,6 +38,7 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "force": "true changes a live pair that is damaged or whose documents were edited by hand",
         "accept_outage": "true changes a live pair although no client is served for a while",
     },
+    "runbook/rotate.py": {"force": "true renews them although the pair is damaged"},
     "runbook/verify.py": {},
 }
 #: Groups that are not pairs: the hosts to probe from, and pyinfra's own.
@@ -60,6 +62,12 @@ def begin(host: Host) -> Pair | None:
 def agreed(host: Host) -> Agreed:
     """What the operator agreed to beforehand: the switches of ``deploy.py``."""
     return Agreed(**{name: bool(host.data.get(name)) for name in ARGUMENTS["deploy.py"]})
+
+
+def renew_certificates() -> None:
+    """Have the certificates made anew that the hosts have now, though they are not due."""
+    # Certificates tell their time in whole seconds.
+    RUN.renew_before = RUN.renew_before or datetime.now(UTC).replace(microsecond=0)
 
 
 def before_connecting() -> None:

@@ -45,28 +45,23 @@ def look(pair: Pair) -> None:
 
 
 @deploy("0 Pre-flight")
-def decide(pair: Pair, *, agreed: Agreed) -> None:
+def decide(pair: Pair, *, agreed: Agreed, only_live: bool = False) -> None:
     """Refuse, with every reason at once, or go on."""
-    checks.decide(name="Judge both hosts together", pair=pair, agreed=agreed)
+    checks.decide(name="Judge both hosts together", pair=pair, agreed=agreed, only_live=only_live)
 
 
 @deploy("Change")
-def announce(pair: Pair) -> None:
-    """What changes of a live pair, before it is changed."""
+def roll(pair: Pair) -> None:
+    """Change a live pair: one server after the other, its partner serving meanwhile.
+
+    Of a pair that has nothing to change, or is not live yet, nothing happens here.
+    """
     rolling.announce(name="Say what changes of a live pair", pair=pair)
-
-
-@deploy("Change")
-def change(pair: Pair, turn: int) -> None:
-    """One server of a live pair, while its partner serves; the other one notes that."""
-    which = ("first", "second")[turn]
-    rolling.change(name=f"Change the {which} server, its partner serving", pair=pair, turn=turn)
-
-
-@deploy("Change")
-def restart_together(pair: Pair) -> None:
-    """Both servers of a live pair at once, when the operator accepted the outage."""
+    for turn, which in enumerate(("first", "second")):
+        rolling.change(name=f"Change the {which} server, its partner serving", pair=pair, turn=turn)
+        hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's change")
     rolling.restart_together(name="Restart both at once, if that was accepted", pair=pair)
+    hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
 
 
 @deploy("0 Identities")

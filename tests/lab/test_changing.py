@@ -23,6 +23,7 @@ from tests.lab.clients import MANY, Served, steady
 pytestmark = pytest.mark.timeout(400)
 
 GAP_S = 1.0 + 0.5
+ROTATE = ("-y", "inventory.py", "runbook/rotate.py")
 MANY_CLIENTS = ("--data", f"subnets={json.dumps(MANY)}", *FAST)
 
 
@@ -109,6 +110,43 @@ def test_certificates_that_are_due_are_renewed_unnoticed(lab: Lab, operator: Clo
 
     assert "certificates valid for 36" in outcome.verdict
     unnoticed(lab, served)
+
+
+def test_certificates_are_made_anew_on_demand_unnoticed(lab: Lab, operator: Clone) -> None:
+    """`rotate.py`: other certificates in use on both hosts and on the wire, the same keys."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(40000)).verdict
+
+    def identities() -> list[str]:
+        return [
+            bench.sh(lab, host, f"cat /etc/kea/tls/{which}.{kind}")
+            for kind in ("key", "crt")
+            for host in HOSTS
+            for which in ("ha", "api")
+        ]
+
+    before = identities()
+    with steady(lab) as served:
+        outcome = operator.run(*ROTATE, *MANY_CLIENTS, *lifetime(40000))
+
+    assert outcome.verdict
+    after = identities()
+    assert before[:4] == after[:4]
+    assert not set(before[4:]) & set(after[4:])
+    unnoticed(lab, served)
+    served_by(lab, operator, *lifetime(40000))
+
+
+def test_what_kea_refuses_restarts_nothing(lab: Lab, operator: Clone) -> None:
+    """Found before the server steps down, in Kea's own words; its files are as they were."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(40500)).verdict
+    before = bench.process_ids(lab), [bench.document(lab, host) for host in HOSTS]
+    unknown = 'extra={"Dhcp4": {"option-data": [{"name": "no-such-option", "data": "1"}]}}'
+
+    refused = operator.deploy(*MANY_CLIENTS, *lifetime(40500), "--data", unknown).refusal
+
+    assert "definition for the option 'dhcp4.no-such-option'" in refused
+    assert before == (bench.process_ids(lab), [bench.document(lab, host) for host in HOSTS])
+    served_by(lab, operator, *lifetime(40500))
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -241,6 +279,60 @@ def test_power_lost_in_the_middle_of_a_change(
     )
     assert operator.deploy(*MANY_CLIENTS, *lifetime(60000)).verdict
     served_by(lab, operator, *lifetime(60000))
+
+
+@pytest.mark.slow
+def test_a_full_disk_on_the_standby_stops_the_change_there(lab: Lab, operator: Clone) -> None:
+    """Said with the host and the system's words; what was there is there, and nothing restarted."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(46000)).verdict
+    before = bench.process_ids(lab)
+    bench.sh(
+        lab,
+        "host-2",
+        "cp -a /etc/kea /root/etc-kea; mount -t tmpfs -o size=128k,mode=750 none /etc/kea; "
+        "chown root:_kea /etc/kea; cp -a /root/etc-kea/. /etc/kea/; "
+        "dd if=/dev/zero of=/etc/kea/tls/fill bs=1k 2>/dev/null; true",
+    )
+
+    outcome = operator.deploy(*MANY_CLIENTS, *lifetime(47000))
+
+    assert "No space left on device" in outcome.refusal
+    assert "host-2" in outcome.refusal
+    bench.sh(lab, "host-2", "umount -l /etc/kea")
+    assert before == bench.process_ids(lab)
+    served_by(lab, operator, *lifetime(46000))
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(47000)).verdict
+
+
+@pytest.mark.slow
+def test_a_link_cut_in_the_middle_leaves_the_old_or_the_new_state(
+    lab: Lab, operator: Clone
+) -> None:
+    """The standby cannot rejoin: its old state is put back, the primary serves throughout."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(48000)).verdict
+    primary = bench.main_pid(lab, "host-1")
+    with steady(lab) as served:
+        running = operator.start(*DEPLOY, *MANY_CLIENTS, *lifetime(49000))
+        running.wait_for("host-2 restarts")
+        bench.sh(
+            lab,
+            "host-1",
+            "nft add table inet cut; "
+            "nft add chain inet cut in '{ type filter hook input priority 0; }'; "
+            "for port in dport sport; do nft add rule inet cut in tcp $port 8000 drop; done",
+        )
+        outcome = running.wait(400)
+        bench.sh(lab, "host-1", "nft delete table inet cut")
+
+    assert "host-2" in outcome.refusal
+    assert primary == bench.main_pid(lab, "host-1")
+    assert [] == served.unserved
+    bench.wait_for(
+        "the pair to be healthy",
+        lambda: all(bench.ha_state(lab, host) == "hot-standby" for host in HOSTS),
+        patience=90,
+    )
+    served_by(lab, operator, *lifetime(48000))
 
 
 @pytest.mark.slow
