@@ -97,7 +97,9 @@ def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...
             found.append(f"{node.name} could not be read: nothing is known of it")
         elif node.name in silent:
             unit = known.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
-            found.append(f"{node.name}: {unit.name} is {unit.active}")
+            since = known.state.get("maintenance")
+            out = f", out for maintenance since {since.strip()}" if since else ""
+            found.append(f"{node.name}: {unit.name} is {unit.active}{out}")
         else:
             found += link_findings(pair, node, known)
             found += _daemon_findings(pair, node, known)

@@ -61,6 +61,13 @@ def look(*, pair: Pair, node: Node) -> Commands:
 
 
 @checked_operation
+def survey(*, node: Node) -> Commands:
+    """See what there is on a host, and no more."""
+    look_at(node, anew=True)
+    yield from _nothing("seen")
+
+
+@checked_operation
 def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
     """Refuse, with every reason against both hosts at once, or go on.
 

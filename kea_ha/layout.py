@@ -89,6 +89,7 @@ def packaging(package_source: Literal["distro", "backports", "isc"]) -> Packagin
 OWNER_FILE: Final = f"{STATE_DIR}/pair"
 UNFINISHED_FILE: Final = f"{STATE_DIR}/unfinished"
 ACCEPTED_FILE: Final = f"{STATE_DIR}/accepted"
+MAINTENANCE_FILE: Final = f"{STATE_DIR}/maintenance"
 # What is true for no longer than the host runs: the lock, and the files that each running service
 # was started from.
 VOLATILE_DIR: Final = "/run/kea-ha"

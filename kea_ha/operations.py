@@ -67,7 +67,8 @@ def _apt_get(arguments: str) -> StringCommand:
         "export DEBIAN_FRONTEND=noninteractive;"
         ' [ -z "$(dpkg --audit)" ] || dpkg --configure -a || exit 1;'
         " apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300"
-        f" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {arguments} 2>&1"
+        f" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {arguments} 2>&1",
+        _timeout=1800,
     )
 
 

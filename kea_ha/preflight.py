@@ -86,6 +86,7 @@ def problems(
         primary, standby = (seen[node.name] for node in pair.nodes)
         found += _clock_problems(pair, primary, standby)
         found += _version_problems(pair, primary.survey, standby.survey)
+    found += _maintenance_problems(seen)
     found += _live_problems(pair, seen, anchors, agreed)
     return tuple(dict.fromkeys(found))
 
@@ -379,6 +380,18 @@ def _version_problems(pair: Pair, primary: Survey, standby: Survey) -> Iterable[
             "bring both hosts to the same Debian release and package source, or upgrade the one "
             "that is behind",
         )
+
+
+def _maintenance_problems(seen: Mapping[str, Seen]) -> Iterable[Problem]:
+    for name, one in seen.items():
+        if "maintenance" in one.survey.state:
+            yield Problem(
+                "the host",
+                f"out for maintenance since {one.survey.state['maintenance'].strip()}",
+                "no change of a pair while one of its hosts is out",
+                f"bring it back first: runbook/maintain.py --data host={name} --data done=true",
+                where=name,
+            )
 
 
 def _live_problems(

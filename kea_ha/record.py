@@ -54,6 +54,8 @@ class Run:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     #: Hosts that were held back because their partner failed: not a failure of their own.
     stopped: set[str] = field(default_factory=set)
+    #: Hosts that did not answer in time when they were asked last.
+    silent: set[str] = field(default_factory=set)
     interrupted: str = ""
 
     def pair_of(self, host_name: str) -> Pair | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
+import gevent
 from paramiko import SSHException
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand, operation
@@ -39,6 +40,8 @@ AS_ROOT = (
     "then run the same command again"
 )
 
+#: How long a host is waited for that did not answer the last time. Seconds.
+SILENT_S = 10
 #: How often a condition is looked at while waiting, and how often a line says so. Seconds.
 POLL_S = 0.5
 PROGRESS_S = 2.0
@@ -95,24 +98,34 @@ def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = 60)
     """
     given, _ = pop_global_arguments(state, on, {})
     arguments: dict[str, Any] = {k: v for k, v in given.items() if k in CONNECTOR_ARGUMENT_KEYS}
-    arguments["_timeout"] = timeout_s
+    # Who did not answer in time is asked again, but not waited for as long: a host that has lost
+    # its power says nothing, and there may be much to ask of it.
+    limit_s = min(timeout_s, SILENT_S) if on.name in RUN.silent else timeout_s
+    arguments["_timeout"] = limit_s
     if stdin is not None:
         arguments["_stdin"] = stdin
     try:
         if not on.connected:
             on.connect(raise_exceptions=True)
-        ok, output = on.run_shell_command(
-            StringCommand(script),
-            print_output=state.print_output,
-            print_input=state.print_input,
-            **arguments,
-        )
-    except (TimeoutError, OSError, EOFError, SSHException) as error:
+        # pyinfra's own limit begins when the command has begun; on a connection whose other end is
+        # gone paramiko would wait an hour for that.
+        with gevent.Timeout(limit_s + 5, TimeoutError()):
+            ok, output = on.run_shell_command(
+                StringCommand(script),
+                print_output=state.print_output,
+                print_input=state.print_input,
+                **arguments,
+            )
+    except TimeoutError:
+        RUN.silent.add(on.name)
+        return Answer(False, "", f"no answer from {on.name} in {limit_s} s")
+    except (OSError, EOFError, SSHException) as error:
         reason = str(error) or type(error).__name__
         return Answer(False, "", f"no answer from {on.name}: {reason}")
     except Exception as error:
         # pyinfra's ConnectError, raised when a host outside --limit cannot be reached.
         return Answer(False, "", f"{on.name} cannot be reached: {error}")
+    RUN.silent.discard(on.name)
     return Answer(ok, output.stdout, output.stderr)
 
 
@@ -140,14 +153,20 @@ def carry_out(operation: PyinfraOperation[P], *args: P.args, **kwargs: P.kwargs)
 def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
     """Run commands on the host whose operation this is, until the first that fails.
 
+    Each has as long as its ``_timeout`` says, else a minute.
+
     :raises Refusal: with that command's own words.
     """
     for command in commands:
         if not isinstance(command, StringCommand):
             command = StringCommand(command)
-        stdin = command.connector_arguments.get("_stdin")
+        given = command.connector_arguments
+        stdin, timeout_s = given.get("_stdin"), given.get("_timeout") or 60
         answer = ask(
-            host, command.get_raw_value(), stdin=str(stdin) if stdin else None, timeout_s=600
+            host,
+            command.get_raw_value(),
+            stdin=str(stdin) if stdin else None,
+            timeout_s=timeout_s,
         )
         if not answer.ok:
             raise Refusal(answer.words, AGAIN)

@@ -72,7 +72,7 @@ def change(*, pair: Pair, turn: int) -> Commands:
             _prepare_together(pair, mine.node)
         else:
             _roll(pair, mine, undo_also=[one.node for one in planned.hosts[:turn]])
-    yield FunctionCommand(_counts, (), {})
+    yield FunctionCommand(counts_as_change, (), {})
 
 
 @checked_operation
@@ -86,10 +86,10 @@ def restart_together(*, pair: Pair) -> Commands:
     if state.is_executing:
         _run_daemons(pair, node)
         checks.await_answers(pair, node)
-    yield FunctionCommand(_counts, (), {})
+    yield FunctionCommand(counts_as_change, (), {})
 
 
-def _counts(state: object, host: Host) -> bool:
+def counts_as_change(state: object, host: Host) -> bool:
     # What was done was done above, in words; for pyinfra's totals it is one change.
     return True
 
@@ -105,12 +105,12 @@ def _roll(pair: Pair, mine: HostChange, *, undo_also: list[Node]) -> None:
     try:
         _put_in_place(pair, node)
         if mine.restarts or not acceptance.answers(look_at(node)):
-            _free_of_clients(pair, node)
+            free_of_clients(pair, node)
             stepped_down = True
-            _stop(pair, node)
+            stop(pair, node)
         _run_daemons(pair, node)
         checks.await_answers(pair, node)
-        _await_health(pair)
+        await_health(pair)
     except Refusal as refusal:
         undo = [(node, stepped_down), *((other, True) for other in undo_also)]
         raise _undone(pair, undo, refusal) from refusal
@@ -153,7 +153,7 @@ def _put_in_place(pair: Pair, node: Node) -> None:
     carry_out(operations.agent_password, pair=pair, node=node)
 
 
-def _free_of_clients(pair: Pair, node: Node) -> None:
+def free_of_clients(pair: Pair, node: Node) -> None:
     """See that the partner serves all clients, so that this server may stop.
 
     Kea ARM, "Controlled Shutdown and Maintenance of DHCP Servers": the command goes to the server
@@ -172,7 +172,7 @@ def _free_of_clients(pair: Pair, node: Node) -> None:
         )
 
 
-def _stop(pair: Pair, node: Node) -> None:
+def stop(pair: Pair, node: Node) -> None:
     """Stop this server, and wait until its partner has seen it gone.
 
     It must not come back before that: as long as its partner is in partner-in-maintenance, that one
@@ -234,7 +234,7 @@ def _state_of(node: Node) -> str:
         return "a state that it does not tell"
 
 
-def _await_health(pair: Pair) -> None:
+def await_health(pair: Pair) -> None:
     def missing() -> str:
         found = acceptance.health_findings(pair, _anew(pair))
         on_their_way = [
@@ -267,6 +267,10 @@ def _surveys(pair: Pair) -> dict[str, Survey]:
 # Undo ----------------------------------------------------------------------------------------
 
 
+class _NotHealthy(Exception):
+    """Raised when a host has its old state back, and the pair is not healthy all the same."""
+
+
 def _undone(pair: Pair, undo: list[tuple[Node, bool]], refusal: Refusal) -> Refusal:
     """Put back the last accepted state of these hosts, one after the other, and tell of it.
 
@@ -282,6 +286,15 @@ def _undone(pair: Pair, undo: list[tuple[Node, bool]], refusal: Refusal) -> Refu
         say(f"    undoing: {node.name} gets back its last accepted state")
         try:
             _put_back(pair, node, restart=restart)
+        except _NotHealthy as second:
+            return Refusal(
+                f"{said}\nThe last accepted state was put back on {node.name}, but {second}.\n"
+                f"{_who_serves(pair)}",
+                "docs/runbook.md, When the pair is not accepted, goes through what may be wrong; "
+                "then run the same command with the settings as they were",
+                tuple(one.name for one in nodes),
+                "undone, and the pair is not healthy",
+            )
         except Refusal as second:
             return Refusal(
                 f"{said}\nThe change could not be undone on {node.name}: {second.why}\n"
@@ -303,13 +316,16 @@ def _undone(pair: Pair, undo: list[tuple[Node, bool]], refusal: Refusal) -> Refu
 def _put_back(pair: Pair, node: Node, *, restart: bool) -> None:
     on = host_of(node)
     if restart:
-        _free_of_clients(pair, node)
-        _stop(pair, node)
+        free_of_clients(pair, node)
+        stop(pair, node)
     answer = ask(on, keeping.put_back_script(restart=restart), timeout_s=120)
     changed(node)
     if not answer.ok:
         raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")
-    _await_health(pair)
+    try:
+        await_health(pair)
+    except Refusal as refusal:
+        raise _NotHealthy(refusal.why) from refusal
     ask(on, f"rm -f {layout.UNFINISHED_FILE}")
     changed(node)
 

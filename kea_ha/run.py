@@ -28,8 +28,9 @@ from pyinfra_cli.util import parse_cli_arg
 
 from kea_ha.closing import last_words
 from kea_ha.preflight import Agreed
+from kea_ha.problems import shown
 from kea_ha.record import RUN
-from kea_ha.settings import Pair, Problem, SettingsError, build_pair, check_pairs
+from kea_ha.settings import Node, Pair, Problem, SettingsError, build_pair, check_pairs
 
 #: Arguments of each deploy script, given as ``--data NAME=VALUE``: name -> what it is for.
 ARGUMENTS: Mapping[str, Mapping[str, str]] = {
@@ -37,6 +38,10 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "adopt": "true takes over a Kea or another DHCP server that is in service",
         "force": "true changes a live pair that is damaged or whose documents were edited by hand",
         "accept_outage": "true changes a live pair although no client is served for a while",
+    },
+    "runbook/maintain.py": {
+        "host": "the host to take out",
+        "done": "true brings the host back",
     },
     "runbook/rotate.py": {"force": "true renews them although the pair is damaged"},
     "runbook/verify.py": {},
@@ -62,6 +67,15 @@ def begin(host: Host) -> Pair | None:
 def agreed(host: Host) -> Agreed:
     """What the operator agreed to beforehand: the switches of ``deploy.py``."""
     return Agreed(**{name: bool(host.data.get(name)) for name in ARGUMENTS["deploy.py"]})
+
+
+def named_node(host: Host) -> Node | None:
+    """The node that ``--data host=`` names, when it is of the same pair as this host."""
+    pair = RUN.pair_of(host.name)
+    nodes = pair.nodes if pair else ()
+    # As an attribute of its data, `host` is pyinfra's own.
+    named = host.data.dict().get("host")
+    return next((node for node in nodes if node.name == named), None)
 
 
 def renew_certificates() -> None:
@@ -99,6 +113,7 @@ def before_connecting() -> None:
         )
         RUN.limited_to = _limited_to(inventory, options, problems)
         RUN.pairs = {pair.name: pair for pair in load_pairs(inventory)}
+        problems += _unfit_host(options)
     except SettingsError as error:
         problems += error.problems
     finally:
@@ -196,12 +211,27 @@ def _unfit_options(options: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _unfit_arguments(options: Mapping[str, Any]) -> Iterator[Problem]:
-    """Arguments of our scripts are switches: whatever is neither on nor off is a mistake."""
+    """Arguments of our scripts are switches, but for ``host``: what is neither on nor off is a
+    mistake."""
     for item in options["data"]:
         name, _, text = item.partition("=")
         purposes = [ARGUMENTS[script][name] for script in RUN.scripts if name in ARGUMENTS[script]]
-        if purposes and not isinstance(parse_cli_arg(text), bool):
+        if name != "host" and purposes and not isinstance(parse_cli_arg(text), bool):
             yield Problem(f"--data {name}", text, f"true or false: {purposes[0]}", "say which")
+
+
+def _unfit_host(options: Mapping[str, Any]) -> Iterator[Problem]:
+    """A command for one host wants the name of one."""
+    if any("host" in ARGUMENTS[script] for script in RUN.scripts):
+        names = [node.name for pair in RUN.pairs.values() for node in pair.nodes]
+        given = _override_data(options["data"]).get("host")
+        if given not in names:
+            yield Problem(
+                "--data host",
+                "not given" if given is None else shown(given),
+                f"a host of a pair: {', '.join(names)}",
+                "name one of them",
+            )
 
 
 def _limited_to(

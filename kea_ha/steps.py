@@ -14,7 +14,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from kea_ha import checks, identities, marks, operations, rolling
+from kea_ha import checks, identities, maintenance, marks, operations, rolling
 from kea_ha.preflight import Agreed
 from kea_ha.record import RUN
 from kea_ha.settings import Node, Pair
@@ -62,6 +62,27 @@ def roll(pair: Pair) -> None:
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's change")
     rolling.restart_together(name="Restart both at once, if that was accepted", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
+
+
+@deploy("Maintenance")
+def survey(pair: Pair) -> None:
+    """Read each host of the pair; change nothing."""
+    checks.survey(name="Look at the host", node=this_node(pair))
+
+
+@deploy("Maintenance")
+def take_out(pair: Pair, node: Node) -> None:
+    """Take a host out, its partner serving all clients."""
+    if host.name == node.name:
+        maintenance.take_out(name=f"Take {node.name} out", pair=pair, node=node)
+
+
+@deploy("Maintenance")
+def bring_back(pair: Pair, node: Node) -> None:
+    """Bring a host back, and see the pair healthy."""
+    if host.name == node.name:
+        maintenance.bring_back(name=f"Bring {node.name} back", pair=pair, node=node)
+    hold_together(name="Both hosts go on", pair=pair, after=f"bringing {node.name} back")
 
 
 @deploy("0 Identities")

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(400)
 
 GAP_S = 1.0 + 0.5
 ROTATE = ("-y", "inventory.py", "runbook/rotate.py")
+MAINTAIN = ("-y", "inventory.py", "runbook/maintain.py")
 MANY_CLIENTS = ("--data", f"subnets={json.dumps(MANY)}", *FAST)
 
 
@@ -324,7 +325,7 @@ def test_a_link_cut_in_the_middle_leaves_the_old_or_the_new_state(
         outcome = running.wait(400)
         bench.sh(lab, "host-1", "nft delete table inet cut")
 
-    assert "host-2" in outcome.refusal
+    assert "put back on host-2, but the pair does not become healthy" in outcome.refusal
     assert primary == bench.main_pid(lab, "host-1")
     assert [] == served.unserved
     bench.wait_for(
@@ -332,6 +333,8 @@ def test_a_link_cut_in_the_middle_leaves_the_old_or_the_new_state(
         lambda: all(bench.ha_state(lab, host) == "hot-standby" for host in HOSTS),
         patience=90,
     )
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(48000)).verdict
+    assert primary == bench.main_pid(lab, "host-1")
     served_by(lab, operator, *lifetime(48000))
 
 
@@ -350,3 +353,47 @@ def test_other_keas_change_unnoticed_too(
 
     assert outcome.verdict
     unnoticed(lab, served)
+
+
+def test_a_host_is_taken_out_and_brought_back_unnoticed(lab: Lab, operator: Clone) -> None:
+    """`maintain.py`: it stays down over a reboot, and deploy.py says why; then both are well."""
+    assert operator.deploy(*MANY_CLIENTS).verdict
+    for host, other in (("host-1", "host-2"), ("host-2", "host-1")):
+        one = (*MAINTAIN, *MANY_CLIENTS, "--data", f"host={host}")
+        with steady(lab) as served:
+            out = operator.run(*one)
+        assert f"{host} is out for maintenance, {other} serves all clients alone" in out.last_block
+        assert 0 == out.status
+        unnoticed_by_one(lab, served, other)
+
+        bench.reboot(lab, host)
+        assert not bench.is_active(lab, host)
+        refused = operator.deploy(*MANY_CLIENTS).refusal
+        assert f"{host}: the host is out for maintenance since" in refused
+        assert f"--data host={host} --data done=true" in refused
+        assert "out for maintenance since" in operator.verify(*MANY_CLIENTS).refusal
+        refused = operator.run(*MAINTAIN, *MANY_CLIENTS, "--data", f"host={other}").refusal
+        assert "nobody would serve" in refused
+
+        with steady(lab) as served:
+            back = operator.run(*one, "--data", "done=true")
+        assert back.verdict
+        unnoticed(lab, served)
+        served_by(lab, operator)
+
+
+def unnoticed_by_one(lab: Lab, served: Served, host: str) -> None:
+    """No client unserved, and this server has every lease."""
+    assert [] == served.unserved
+    assert served.longest_gap <= GAP_S, str(served)
+    given = {address: mac for mac, address in served.leases.items()}
+    assert given.items() <= bench.leases(lab, host).items()
+
+
+def test_a_name_that_is_no_host_is_refused(lab: Lab, operator: Clone) -> None:
+    """Before any host is contacted; the hosts that there are are named."""
+    for argument in ((), ("--data", "host=host-9")):
+        outcome = operator.run(*MAINTAIN, *argument)
+        assert outcome.status == 1
+        assert "host-1, host-2" in outcome.output
+        assert "No host was contacted" in outcome.output
