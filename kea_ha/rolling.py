@@ -205,7 +205,7 @@ def _hand_over(partner: Node, node: Node) -> None:
     except Refusal:
         ask_kea(partner, "ha-maintenance-cancel")
         raise
-    say(f"    {partner.name} serves all clients; {node.name} restarts")
+    say(f"    {partner.name} serves all clients; {node.name} steps down")
 
 
 def _await_state(node: Node, state: str, timeout_s: float) -> None:

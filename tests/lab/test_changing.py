@@ -84,7 +84,7 @@ def test_a_change_of_setting_passes_unnoticed(lab: Lab, operator: Clone) -> None
 
     assert outcome.verdict
     assert "setting thread_pool_size: 4 -> 2" in outcome.output
-    assert outcome.output.index("host-2 restarts") < outcome.output.index("host-1 restarts")
+    assert outcome.output.index("host-2 steps down") < outcome.output.index("host-1 steps down")
     unnoticed(lab, served)
     after = bench.process_ids(lab)
     changed = {host for (host, unit), pid in after.items() if before[host, unit] != pid}
@@ -222,10 +222,10 @@ def test_what_a_pair_cannot_live_with_half_done_wants_an_outage(lab: Lab, operat
 
 STAGES = (
     "writing what changes on host-2",
-    "host-2 restarts",
+    "host-2 steps down",
     "host-2 is changed",
     "writing what changes on host-1",
-    "host-1 restarts",
+    "host-1 steps down",
     "host-1 is changed",
 )
 
@@ -314,7 +314,7 @@ def test_a_link_cut_in_the_middle_leaves_the_old_or_the_new_state(
     primary = bench.main_pid(lab, "host-1")
     with steady(lab) as served:
         running = operator.start(*DEPLOY, *MANY_CLIENTS, *lifetime(49000))
-        running.wait_for("host-2 restarts")
+        running.wait_for("host-2 steps down")
         bench.sh(
             lab,
             "host-1",
