@@ -68,10 +68,11 @@ def plan_change(pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors) -> 
     for node in order:
         survey = surveys[node.name]
         lines = live.interruptions(pair, node, survey, anchors)
-        if not lines and marked and not acceptance.answers(survey):
+        left_down = not lines and marked and not acceptance.answers(survey)
+        if left_down:
             lines = ["bring back kea-dhcp4, which a run left down or in maintenance"]
         if lines:
-            restarts = live.restarts_kea(pair, node, survey, anchors)
+            restarts = left_down or live.restarts_kea(pair, node, survey, anchors)
             found.append(HostChange(node, tuple(lines), restarts))
     if not found:
         return None

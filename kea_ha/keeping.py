@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from kea_ha import layout
 from kea_ha.settings import Pair
@@ -48,31 +48,32 @@ def keep_script() -> str:
         before=layout.KEPT_BEFORE_DIR,
         documents=shlex.join(layout.DOCUMENTS),
         tls=layout.TLS_DIR,
-        units=shlex.join(_UNITS),
+        units=shlex.join(ALL_UNITS),
     )
 
 
-def put_back_script(*, restart: bool) -> str:
-    """Put back what is kept, file by file; with ``restart`` run each of our units on it anew."""
-    dhcp4 = [packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC)]
+def put_back_script(restart: Collection[str]) -> str:
+    """Put back what is kept, file by file, and run on it those of these units that were enabled.
+
+    Those that were not are stopped.
+    """
     return (_PUT_BACK + (_RESTART if restart else "")).format(
         last=layout.KEPT_DIR,
         documents=shlex.join(layout.DOCUMENTS),
         tls=layout.TLS_DIR,
-        units=shlex.join(_UNITS),
-        dhcp4=shlex.join(dhcp4),
+        units=shlex.join(restart),
         table=layout.FIREWALL_TABLE,
     )
 
 
-_UNITS = (
-    layout.FIREWALL_UNIT,
-    layout.DEBIAN.dhcp4_unit,
-    layout.ISC.dhcp4_unit,
+#: Our units but kea-dhcp4: no DHCP client notices when they are restarted.
+OTHER_UNITS = (
     layout.DEBIAN.agent_unit,
     layout.ISC.agent_unit,
+    layout.FIREWALL_UNIT,
     layout.EXPIRY_TIMER,
 )
+ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
 
 _KEEP = """set -e; umask 077
 rm -rf {last}.new; mkdir -p {last}.new
@@ -110,6 +111,5 @@ for unit in {units}; do
   systemctl unmask --quiet "$unit" 2>/dev/null || true
   SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet "$unit" 2>/dev/null
   systemctl reset-failed "$unit" 2>/dev/null || true
-  case " {dhcp4} " in *" $unit "*) systemctl restart "$unit"; continue ;; esac
-  systemctl restart "$unit" || echo "$unit does not start" >&2
+  systemctl restart "$unit"
 done"""

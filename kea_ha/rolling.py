@@ -71,7 +71,7 @@ def change(*, pair: Pair, turn: int) -> Commands:
         if planned.together:
             _prepare_together(pair, mine.node)
         else:
-            _roll(pair, mine, undo_also=[one.node for one in planned.hosts[:turn]])
+            _roll(pair, mine, before=planned.hosts[:turn])
     yield FunctionCommand(counts_as_change, (), {})
 
 
@@ -97,24 +97,29 @@ def counts_as_change(state: object, host: Host) -> bool:
 # One host ------------------------------------------------------------------------------------
 
 
-def _roll(pair: Pair, mine: HostChange, *, undo_also: list[Node]) -> None:
+def _roll(pair: Pair, mine: HostChange, *, before: tuple[HostChange, ...]) -> None:
     node = mine.node
     begun = time.monotonic()
-    stepped_down = False
+    touched: tuple[str, ...] = ()
     _mark(node)
     try:
         _put_in_place(pair, node)
         if mine.restarts or not acceptance.answers(look_at(node)):
             free_of_clients(pair, node)
-            stepped_down = True
+            touched = keeping.ALL_UNITS
             stop(pair, node)
+        touched = touched or keeping.OTHER_UNITS
         _run_daemons(pair, node)
         checks.await_answers(pair, node)
         await_health(pair)
     except Refusal as refusal:
-        undo = [(node, stepped_down), *((other, True) for other in undo_also)]
-        raise _undone(pair, undo, refusal) from refusal
+        done = [(one.node, _touched(one)) for one in before]
+        raise _undone(pair, [(node, touched), *done], refusal) from refusal
     say(f"    {node.name} is changed, and the pair healthy, after {time.monotonic() - begun:.1f} s")
+
+
+def _touched(change: HostChange) -> tuple[str, ...]:
+    return keeping.ALL_UNITS if change.restarts else keeping.OTHER_UNITS
 
 
 def _prepare_together(pair: Pair, node: Node) -> None:
@@ -123,7 +128,7 @@ def _prepare_together(pair: Pair, node: Node) -> None:
     try:
         _put_in_place(pair, node)
     except Refusal as refusal:
-        raise _undone(pair, [(one, False) for one in pair.nodes], refusal) from refusal
+        raise _undone(pair, [(one, ()) for one in pair.nodes], refusal) from refusal
 
 
 def _mark(node: Node) -> None:
@@ -271,21 +276,21 @@ class _NotHealthy(Exception):
     """Raised when a host has its old state back, and the pair is not healthy all the same."""
 
 
-def _undone(pair: Pair, undo: list[tuple[Node, bool]], refusal: Refusal) -> Refusal:
+def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refusal) -> Refusal:
     """Put back the last accepted state of these hosts, one after the other, and tell of it.
 
-    With each comes whether its server was restarted: if not, only its files are put back. The first
-    one is the one that failed.
+    With each come the units that were touched there, to be restarted. The first one is the one that
+    failed.
     """
     nodes = [node for node, _ in undo]
     said = f"{nodes[0].name}, changed: {refusal.why}"
-    said += _own_words(nodes[0]) if undo[0][1] else ""
+    said += _own_words(nodes[0]) if undo[0][1] == keeping.ALL_UNITS else ""
     for line in said.splitlines():
         say(f"    {line}")
     for node, restart in undo:
         say(f"    undoing: {node.name} gets back its last accepted state")
         try:
-            _put_back(pair, node, restart=restart)
+            _put_back(pair, node, restart)
         except _NotHealthy as second:
             return Refusal(
                 f"{said}\nThe last accepted state was put back on {node.name}, but {second}.\n"
@@ -313,12 +318,12 @@ def _undone(pair: Pair, undo: list[tuple[Node, bool]], refusal: Refusal) -> Refu
     )
 
 
-def _put_back(pair: Pair, node: Node, *, restart: bool) -> None:
+def _put_back(pair: Pair, node: Node, restart: tuple[str, ...]) -> None:
     on = host_of(node)
-    if restart:
+    if _unit(pair) in restart:
         free_of_clients(pair, node)
         stop(pair, node)
-    answer = ask(on, keeping.put_back_script(restart=restart), timeout_s=120)
+    answer = ask(on, keeping.put_back_script(restart), timeout_s=120)
     changed(node)
     if not answer.ok:
         raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")

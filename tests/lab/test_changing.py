@@ -218,6 +218,7 @@ def test_what_a_pair_cannot_live_with_half_done_wants_an_outage(lab: Lab, operat
     for host in HOSTS:
         (subnet,) = bench.document(lab, host)["Dhcp4"]["subnet4"]
         assert "192.168.0.0/17" == subnet["subnet"]
+    assert operator.deploy(*MANY_CLIENTS, "--data", "accept_outage=true").verdict
 
 
 STAGES = (
