@@ -1,7 +1,8 @@
 """The state that a host was last accepted in: kept there, and put back when a change does not work.
 
-Documents, drop-ins, our firewall table, certificates with their keys, and which of our units were
-enabled; packages are not kept. It stays on the host, root's alone.
+Documents, drop-ins, our firewall table, certificates, and which of our units were enabled; packages
+are not kept. Keys are not either, since a new certificate is made for the old key; but a key that
+the operator brings may change with its certificate. It stays on the host, root's alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping
 
 from kea_ha import layout
-from kea_ha.settings import Pair
+from kea_ha.settings import Node, Pair
 from kea_ha.survey import RemoteFile, Survey
 
 
@@ -38,7 +39,7 @@ def _differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(p for p in paths if digest(survey.files, p) != digest(survey.kept, p))
 
 
-def keep_script() -> str:
+def keep_script(node: Node) -> str:
     """Keep what stands on the host now; what was kept before stays once more.
 
     The kept state is complete under its name, or not there: it takes it by a rename.
@@ -46,8 +47,7 @@ def keep_script() -> str:
     return _KEEP.format(
         last=layout.KEPT_DIR,
         before=layout.KEPT_BEFORE_DIR,
-        documents=shlex.join(layout.DOCUMENTS),
-        tls=layout.TLS_DIR,
+        files=shlex.join((*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
         units=shlex.join(ALL_UNITS),
     )
 
@@ -75,9 +75,10 @@ OTHER_UNITS = (
 )
 ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
 
-_KEEP = """set -e; umask 077
+# In /, since cp of Debian 12 looks there for the directories that it is to make alike.
+_KEEP = """set -e; umask 077; cd /
 rm -rf {last}.new; mkdir -p {last}.new
-for file in {documents} {tls}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
+for file in {files}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
 for unit in {units}; do
   ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
 done > {last}.new/units

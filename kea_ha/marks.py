@@ -105,7 +105,7 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
         host.noop(f"{node.name} is known as accepted")
         return
     if not current:
-        yield StringCommand(keeping.keep_script())
+        yield StringCommand(keeping.keep_script(node))
         text = keeping.settings_text(pair) + "\n"
         yield write(layout.SETTINGS_FILE, text, mode="600", owner="root:root")
         yield rename(layout.SETTINGS_FILE)

@@ -142,7 +142,7 @@ def _mark(node: Node) -> None:
         changed(node)
     if not look_at(node).kept:
         # Rolled out before states were kept: what stands here now is what was accepted.
-        run_commands([keeping.keep_script()])
+        run_commands([keeping.keep_script(node)])
         changed(node)
 
 

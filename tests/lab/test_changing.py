@@ -137,19 +137,6 @@ def test_certificates_are_made_anew_on_demand_unnoticed(lab: Lab, operator: Clon
     served_by(lab, operator, *lifetime(40000))
 
 
-def test_what_kea_refuses_restarts_nothing(lab: Lab, operator: Clone) -> None:
-    """Found before the server steps down, in Kea's own words; its files are as they were."""
-    assert operator.deploy(*MANY_CLIENTS, *lifetime(40500)).verdict
-    before = bench.process_ids(lab), [bench.document(lab, host) for host in HOSTS]
-    unknown = 'extra={"Dhcp4": {"option-data": [{"name": "no-such-option", "data": "1"}]}}'
-
-    refused = operator.deploy(*MANY_CLIENTS, *lifetime(40500), "--data", unknown).refusal
-
-    assert "definition for the option 'dhcp4.no-such-option'" in refused
-    assert before == (bench.process_ids(lab), [bench.document(lab, host) for host in HOSTS])
-    served_by(lab, operator, *lifetime(40500))
-
-
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_change_that_keeps_a_server_from_starting_is_undone(
     lab: Lab, operator: Clone, host: str
