@@ -82,7 +82,7 @@ for file in {files}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; 
 for unit in {units}; do
   ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
 done > {last}.new/units
-sync -f {last}.new
+chmod -R o-rwx {last}.new; sync -f {last}.new
 rm -rf {before}; [ ! -d {last} ] || mv {last} {before}; mv {last}.new {last}"""
 
 # Only what differs is written, by a rename, so that nothing is left half-way on a full disk. What
@@ -93,7 +93,9 @@ for file in {documents}; do
   rm -f "$file.new"
   if [ ! -f {last}"$file" ]; then rm -f "$file"
   elif ! cmp -s {last}"$file" "$file"; then
-    mkdir -p "${{file%/*}}"; cp -a {last}"$file" "$file.new"; mv -f "$file.new" "$file"
+    mkdir -p "${{file%/*}}"; cp -a {last}"$file" "$file.new"
+    case $file in /etc/systemd/*) chmod 644 "$file.new" ;; esac
+    mv -f "$file.new" "$file"
   fi
 done
 for kept in {last}{tls}/*; do
