@@ -203,9 +203,21 @@ def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
     found = []
     for node in pair.nodes:
         survey = surveys[node.name]
-        given = running.read(survey)
+        # Of a change that was cut off, what runs may still be what was accepted before it.
+        given = running.read_accepted(survey) if is_marked([survey]) else None
+        given = given or running.read(survey)
         if given is None:
             continue
+        own = node.own_certificates
+        if (
+            own
+            and own.anchor in survey.files
+            and not plan.same_file(survey, own.anchor, layout.HA_ANCHOR)
+        ):
+            found.append(
+                "the anchor of the peers changes: the changed server and the other one would turn "
+                "each other away"
+            )
         wished = running.parse(
             documents.parse_document(plan.make_plan(pair, node, survey).dhcp4.content)
         )

@@ -51,19 +51,23 @@ def take_out(*, pair: Pair, node: Node) -> Commands:
 def _take_out(pair: Pair, node: Node) -> None:
     partner = pair.partner_of(node)
     unit = layout.packaging(pair.settings.package_source).dhcp4_unit
-    if look_at(node).unit(unit).is_active:
-        free_of_clients(pair, node)
-    elif not acceptance.serves(look_at(partner, anew=True)):
-        raise Refusal(
-            f"{partner.name} does not serve either",
-            "docs/runbook.md, When the pair is not accepted, goes through what may be wrong",
-        )
     # The mark first: whoever finds the host half out is told why.
     run_commands([
         write(layout.MAINTENANCE_FILE, f"{time.strftime('%F %T %z')}\n", mode="600",
               owner="root:root"),
         rename(layout.MAINTENANCE_FILE),
     ])  # fmt: skip
+    try:
+        if look_at(node).unit(unit).is_active:
+            free_of_clients(pair, node)
+        elif not acceptance.serves(look_at(partner, anew=True)):
+            raise Refusal(
+                f"{partner.name} does not serve either",
+                "docs/runbook.md, When the pair is not accepted, goes through what may be wrong",
+            )
+    except Refusal:
+        run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
+        raise
     need(
         host_of(node),
         f"SYSTEMCTL_SKIP_SYSV=1 systemctl disable --quiet {unit} 2>&1",
@@ -87,6 +91,8 @@ def bring_back(*, pair: Pair, node: Node) -> Commands:
         return
     if state.is_executing:
         unit = layout.packaging(pair.settings.package_source).dhcp4_unit
+        if look_at(node).unit(unit).is_active and not acceptance.answers(look_at(node)):
+            stop(pair, node)  # left in maintenance by a run that was cut off: only a start ends it
         need(
             host_of(node),
             f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1 && systemctl start {unit}",

@@ -57,7 +57,13 @@ def packages(*, pair: Pair, node: Node) -> Commands:
         yield StringCommand("systemctl mask --quiet", *units)
     suite = f"-t {seen.codename}-backports " if pair.settings.package_source == "backports" else ""
     say(f"    installing {', '.join(missing)} (Kea {wished.platform.version})")
-    yield _apt_get(f"{suite}install {' '.join(missing)}")
+    # Beside a Kea that runs, its own version and no other: apt would upgrade both, and restart it.
+    installed = plan.installed(pair, seen)
+    pinned = [
+        f"{name}={installed}" if installed and name == wished.packaging.agent_package else name
+        for name in missing
+    ]
+    yield _apt_get(f"{suite}install {' '.join(pinned)}")
     changed(node)
 
 
@@ -226,6 +232,9 @@ def service(*, pair: Pair, node: Node, which: str) -> Commands:
         return
     yield StringCommand("systemctl unmask --no-reload --quiet", unit)
     yield StringCommand(_ENABLE, unit, "2>&1 &&", _RELOAD)
+    if found.active == "active" and not plan.stale_inputs(wished, seen, unit):
+        changed(node)
+        return  # it would not have started at boot; it runs as it should
     # A restart that failed leaves systemd's own counters; they must not decide over this one.
     yield StringCommand("systemctl reset-failed", unit, "2>/dev/null; systemctl restart", unit)
     changed(node)

@@ -277,6 +277,12 @@ def own_is_in_use(own: OwnCertificates, survey: Survey) -> bool:
     )
 
 
+def same_file(survey: Survey, one: str, other: str) -> bool:
+    """Whether two files of the host have the same content."""
+    digests = [survey.files[path].sha256 if path in survey.files else "" for path in (one, other)]
+    return digests[0] == digests[1] != ""
+
+
 def stale_inputs(plan: Plan, survey: Survey, unit: str) -> tuple[str, ...]:
     """Why the running service is not what would be started now, in words; nothing if it is.
 

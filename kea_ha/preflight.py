@@ -75,7 +75,8 @@ class Seen:
 def problems(
     pair: Pair, seen: Mapping[str, Seen], anchors: Anchors, agreed: Agreed
 ) -> tuple[Problem, ...]:
-    """Every reason against beginning, for the hosts that were seen."""
+    """Every reason against beginning, for the hosts of the pair that were seen."""
+    seen = {node.name: seen[node.name] for node in pair.nodes if node.name in seen}
     found: list[Problem] = []
     for node in pair.nodes:
         if node.name in seen:
@@ -422,6 +423,7 @@ def _live_problems(
 
 def not_live(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
     """The hosts that were never rolled out, for a command that needs a live pair."""
+    seen = {node.name: seen[node.name] for node in pair.nodes if node.name in seen}
     for name in seen:
         if not is_live(seen[name].survey):
             yield Problem(

@@ -101,8 +101,12 @@ def _roll(pair: Pair, mine: HostChange, *, before: tuple[HostChange, ...]) -> No
     node = mine.node
     begun = time.monotonic()
     touched: tuple[str, ...] = ()
-    _mark(node)
+    partner = pair.partner_of(node)
+    done = [(one.node, _touched(one)) for one in before]
+    if not done and changes.is_marked([look_at(partner)]):
+        done = [(partner, keeping.ALL_UNITS)]  # changed by a run that was cut off
     try:
+        _mark(node)
         _put_in_place(pair, node)
         if mine.restarts or not acceptance.answers(look_at(node)):
             free_of_clients(pair, node)
@@ -113,7 +117,6 @@ def _roll(pair: Pair, mine: HostChange, *, before: tuple[HostChange, ...]) -> No
         checks.await_answers(pair, node)
         await_health(pair)
     except Refusal as refusal:
-        done = [(one.node, _touched(one)) for one in before]
         raise _undone(pair, [(node, touched), *done], refusal) from refusal
     say(f"    {node.name} is changed, and the pair healthy, after {time.monotonic() - begun:.1f} s")
 
@@ -124,11 +127,13 @@ def _touched(change: HostChange) -> tuple[str, ...]:
 
 def _prepare_together(pair: Pair, node: Node) -> None:
     """Write what changes on this host, for both to be restarted when it is written on both."""
-    _mark(node)
+    partner = pair.partner_of(node)
     try:
+        _mark(node)
         _put_in_place(pair, node)
     except Refusal as refusal:
-        raise _undone(pair, [(one, ()) for one in pair.nodes], refusal) from refusal
+        also = [(partner, ())] if changes.is_marked([look_at(partner, anew=True)]) else []
+        raise _undone(pair, [(node, ()), *also], refusal) from refusal
 
 
 def _mark(node: Node) -> None:
@@ -165,7 +170,9 @@ def free_of_clients(pair: Pair, node: Node) -> None:
     that stays up.
     """
     partner = pair.partner_of(node)
-    if _state_of(node) == HOT_STANDBY:
+    # Also from a server that is silent or on its way: a partner in hot-standby would wait for its
+    # acknowledgements until it counts as down.
+    if HOT_STANDBY in (_state_of(node), _state_of(partner)):
         _hand_over(partner, node)
     elif acceptance.serves(look_at(partner, anew=True)):
         say(f"    {partner.name} serves all clients already")
@@ -194,30 +201,31 @@ def stop(pair: Pair, node: Node) -> None:
     )
     changed(node)
     if partner_serves:
-        _await_state(partner, PARTNER_DOWN, _heartbeat_s(pair) + _REQUEST_S)
+        _await_state(partner, _heartbeat_s(pair) + _REQUEST_S, PARTNER_DOWN)
 
 
 def _hand_over(partner: Node, node: Node) -> None:
     answer = ask_kea(partner, "ha-maintenance-start")
     if answer.get("result") != 0:
+        ask_kea(partner, "ha-maintenance-cancel")
         words = answer.get("text", "no answer")
         raise Refusal(
             f"{partner.name} does not take over from {node.name}: {words}",
             f"look at {layout.LOG} on {partner.name}",
         )
     try:
-        _await_state(partner, PARTNER_IN_MAINTENANCE, _REQUEST_S)
+        _await_state(partner, _REQUEST_S, PARTNER_IN_MAINTENANCE, PARTNER_DOWN)
     except Refusal:
         ask_kea(partner, "ha-maintenance-cancel")
         raise
     say(f"    {partner.name} serves all clients; {node.name} steps down")
 
 
-def _await_state(node: Node, state: str, timeout_s: float) -> None:
+def _await_state(node: Node, timeout_s: float, *states: str) -> None:
     wait_until(
-        lambda: "" if (now := _state_of(node)) == state else f"{node.name} is in {now}",
+        lambda: "" if (now := _state_of(node)) in states else f"{node.name} is in {now}",
         timeout_s=timeout_s,
-        what=f"{node.name} does not go to {state}",
+        what=f"{node.name} does not go to {' or '.join(states)}",
         remedy=f"look at {layout.LOG} on {node.name}",
     )
 
@@ -242,11 +250,14 @@ def _state_of(node: Node) -> str:
 def await_health(pair: Pair) -> None:
     def missing() -> str:
         found = acceptance.health_findings(pair, _anew(pair))
-        on_their_way = [
-            f"{node.name} is in {now}"
-            for node in (pair.nodes if found else ())
-            if (now := _state_of(node)) != HOT_STANDBY
-        ]
+        states = {node.name: _state_of(node) for node in pair.nodes} if found else {}
+        if set(states.values()) == {PARTNER_DOWN}:
+            # No time to lose: two clients may be given one address.
+            raise Refusal(
+                "the pair does not become healthy: the two do not reach each other, and both serve",
+                f"look at {layout.LOG} on both hosts",
+            )
+        on_their_way = [f"{n} is in {now}" for n, now in states.items() if now != HOT_STANDBY]
         return ", ".join(on_their_way) or "; ".join(found)
 
     wait_until(
@@ -322,7 +333,10 @@ def _put_back(pair: Pair, node: Node, restart: tuple[str, ...]) -> None:
     on = host_of(node)
     if _unit(pair) in restart:
         free_of_clients(pair, node)
-        stop(pair, node)
+        try:
+            stop(pair, node)
+        except Refusal as refusal:
+            say(f"    {refusal.why}; putting back all the same")
     answer = ask(on, keeping.put_back_script(restart), timeout_s=120)
     changed(node)
     if not answer.ok:

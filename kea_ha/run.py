@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 import click
@@ -114,6 +114,7 @@ def before_connecting() -> None:
         RUN.limited_to = _limited_to(inventory, options, problems)
         RUN.pairs = {pair.name: pair for pair in load_pairs(inventory)}
         problems += _unfit_host(options)
+        _keep_the_named_pair(options)
     except SettingsError as error:
         problems += error.problems
     finally:
@@ -234,6 +235,13 @@ def _unfit_host(options: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
+def _keep_the_named_pair(options: Mapping[str, Any]) -> None:
+    """A command for one host concerns its pair alone, also in the last block."""
+    named = RUN.pair_of(str(_override_data(options["data"]).get("host")))
+    if named is not None:
+        RUN.pairs = {named.name: named}
+
+
 def _limited_to(
     inventory: Inventory, options: Mapping[str, Any], problems: list[Problem]
 ) -> frozenset[str] | None:
@@ -279,17 +287,26 @@ def _catch_signals() -> None:
 def _quiet_paramiko() -> None:
     """Keep paramiko's tracebacks off the screen: pyinfra says in a line why a host is not reached.
 
-    They come through its own logger, and from its threads when a ProxyCommand ends early.
+    They come through its own logger, and when a ProxyCommand has ended early from its threads and
+    from what it does at the end of the process.
     """
     logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
-    usual = threading.excepthook
+    in_threads, elsewhere = threading.excepthook, sys.unraisablehook
 
-    def hook(args: threading.ExceptHookArgs) -> None:
-        frames = traceback.extract_tb(args.exc_traceback)
-        if not any("paramiko" in Path(frame.filename).parts for frame in frames):
-            usual(args)
+    def is_its_own(raised: TracebackType | None) -> bool:
+        return any(
+            "paramiko" in Path(frame.filename).parts for frame in traceback.extract_tb(raised)
+        )
 
-    threading.excepthook = hook
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if not is_its_own(args.exc_traceback):
+            in_threads(args)
+
+    def unraisable(args: Any) -> None:
+        if not is_its_own(args.exc_traceback):
+            elsewhere(args)
+
+    threading.excepthook, sys.unraisablehook = in_thread, unraisable
 
 
 def _refuse(problems: Collection[Problem]) -> NoReturn:

@@ -41,7 +41,16 @@ def patience_s(heartbeat_ms: float, sync_timeout_ms: float) -> float:
 
 def read(survey: Survey) -> Running | None:
     """What the live document says; None when there is none, or none of ours."""
-    text = survey.text(layout.KEA_CONF)
+    return _read(survey.text(layout.KEA_CONF))
+
+
+def read_accepted(survey: Survey) -> Running | None:
+    """What the document said that was last accepted; None when none is kept."""
+    kept = survey.kept.get(layout.KEA_CONF)
+    return _read(kept.content) if kept else None
+
+
+def _read(text: str | None) -> Running | None:
     try:
         return parse(parse_document(text)) if text else None
     except (KeyError, IndexError, TypeError, ValueError):
