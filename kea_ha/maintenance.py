@@ -51,6 +51,7 @@ def take_out(*, pair: Pair, node: Node) -> Commands:
 def _take_out(pair: Pair, node: Node) -> None:
     partner = pair.partner_of(node)
     unit = layout.packaging(pair.settings.package_source).dhcp4_unit
+    out_already = "maintenance" in look_at(node).state
     # The mark first: whoever finds the host half out is told why.
     run_commands([
         write(layout.MAINTENANCE_FILE, f"{time.strftime('%F %T %z')}\n", mode="600",
@@ -66,7 +67,8 @@ def _take_out(pair: Pair, node: Node) -> None:
                 "docs/runbook.md, When the pair is not accepted, goes through what may be wrong",
             )
     except Refusal:
-        run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
+        if not out_already:
+            run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
         raise
     need(
         host_of(node),
