@@ -151,6 +151,33 @@ def check_identity(
         return (f"the certificate or its trust anchor has contents that cannot be read: {error}",)
 
 
+def are_among(pem: str, known: str) -> bool:
+    """Whether all certificates in `pem`, at least one, are in `known`, too.
+
+    What cannot be read is not.
+    """
+    try:
+        return _fingerprints(pem) <= _fingerprints(known)
+    except PkiError:
+        return False
+
+
+def are_the_same(one: str, other: str) -> bool:
+    """Whether two PEMs hold the same certificates, in whichever order."""
+    return are_among(one, other) and are_among(other, one)
+
+
+def subjects(pem: str) -> str:
+    """What the certificates in `pem` are called, in words; raises PkiError when there are none."""
+    found = load_certificates(pem, "the certificate")
+    return " and ".join(_common_name(one.subject) for one in found)
+
+
+def _fingerprints(pem: str) -> frozenset[bytes]:
+    found = load_certificates(pem, "the certificate")
+    return frozenset(one.fingerprint(hashes.SHA256()) for one in found)
+
+
 def key_weakness(key: PublicKeyTypes | object) -> str | None:
     """Why this public key must not be used, or None: below 112 bits TLS refuses it anyway."""
     match key:

@@ -12,7 +12,17 @@ from contextlib import suppress
 
 from pyinfra import host, state
 
-from kea_ha import acceptance, changes, journal, layout, plan, preflight, probes, running
+from kea_ha import (
+    acceptance,
+    changes,
+    journal,
+    layout,
+    pki,
+    plan,
+    preflight,
+    probes,
+    running,
+)
 from kea_ha.acceptance import Evidence
 from kea_ha.facts import PKI_DIR, host_of, look_at
 from kea_ha.live import Anchors
@@ -98,6 +108,8 @@ def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
             "refused; nothing was changed",
         )
     planned = changes.plan_change(pair, preflight.plannable(pair, RUN.seen), _anchors(pair))
+    _warn_of_unfinished_cas(pair)
+    RUN.changes.pop(pair.name, None)
     if planned is not None:
         RUN.changes[pair.name] = planned
     yield from _nothing("nothing stands against it")
@@ -113,11 +125,22 @@ def _look_ahead(pair: Pair) -> None:
 
 
 def _anchors(pair: Pair) -> Anchors:
-    def text(whose: str) -> str:
-        path = PKI_DIR / pair.name / f"{whose}-ca.crt"
-        return path.read_text() if path.exists() else ""
+    if not pki.Store.exists(PKI_DIR / pair.name):
+        return Anchors(renew_before=RUN.renew_before)
+    store = pki.Store(PKI_DIR / pair.name, pair.name)
+    try:
+        return Anchors(store.peers, store.api, RUN.renew_before)
+    except pki.PkiError as error:
+        raise Refusal(error.what, error.remedy) from error
 
-    return Anchors(text("peers"), text("api"), RUN.renew_before)
+
+def _warn_of_unfinished_cas(pair: Pair) -> None:
+    rotating = "runbook/rotate.py" in RUN.scripts
+    if not rotating and pki.Store(PKI_DIR / pair.name, pair.name).stage is not None:
+        RUN.warn(
+            pair,
+            "a change of the CAs is under way: runbook/rotate.py --data ca=true goes on with it",
+        )
 
 
 @checked_operation

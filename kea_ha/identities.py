@@ -34,8 +34,8 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
         yield StringCommand("true")  # listing changes must not make a CA
         return
     store = store_for(pair)
-    anchor = store.peers_anchor_pem if which == "ha" else store.api_anchor_pem
-    findings = plan.identity_findings(node, look_at(node), which, anchor, RUN.renew_before)
+    authority = store.peers if which == "ha" else store.api
+    findings = plan.identity_findings(node, look_at(node), which, authority, RUN.renew_before)
     if not findings:
         host.noop("valid, and of this pair's CA")
         return
@@ -55,7 +55,7 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
         raise Refusal(error.what, error.remedy) from error
     owner, mode = _identity_owner(look_at(node))
     # The anchor first: a certificate without its anchor would be taken for a stranger's.
-    yield write(f"{base}-ca.crt", anchor, mode=mode, owner=owner)
+    yield write(f"{base}-ca.crt", authority.trusted, mode=mode, owner=owner)
     yield write(f"{base}.crt", certificate, mode=mode, owner=owner)
     yield rename(f"{base}-ca.crt")
     yield rename(f"{base}.crt")

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kea_ha import certificates, layout, plan
+from kea_ha.pki import Authority
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
 
 #: How the mark of an unfinished rollout begins when it is a change of a live pair.
 CHANGING = "changing"
+_NO_CA = Authority()
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """The CAs at hand on the operator's side, PEM; empty before there are any.
+    """The CAs at hand on the operator's side.
 
     Certificates of theirs that were issued before ``renew_before`` are to be made anew.
     """
 
-    peers: str = ""
-    api: str = ""
+    peers: Authority = _NO_CA
+    api: Authority = _NO_CA
     renew_before: datetime | None = None
 
 
@@ -91,18 +93,10 @@ def _identity_changes(
     held = [] if own is not None else [("ha", layout.HA_ANCHOR, anchors.peers)]
     if pair.settings.control_channel != "none":
         held.append(("api", layout.API_ANCHOR, anchors.api))
-    for which, path, anchor in (one for one in held if one[0] in among):
+    for which, path, authority in (one for one in held if one[0] in among):
         live = survey.certificates.get(path)
         # Another CA than the one at hand is a problem of its own, and has been named.
-        if live is None or (anchor and same_certificate(live, anchor)):
-            findings = plan.identity_findings(node, survey, which, anchor, anchors.renew_before)
+        if live is None or certificates.are_among(live, authority.known):
+            findings = plan.identity_findings(node, survey, which, authority, anchors.renew_before)
             changes += [f"make a certificate: {finding}" for finding in findings]
     return changes
-
-
-def same_certificate(one: str, other: str) -> bool:
-    """Whether two PEMs are the same certificate; what cannot be read is not."""
-    try:
-        return certificates.inspect(one).fingerprint == certificates.inspect(other).fingerprint
-    except certificates.PkiError:
-        return False

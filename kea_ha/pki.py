@@ -4,6 +4,9 @@ A store (`pki/PAIR/`) holds two CAs that sign nothing but this pair's certificat
 the peers, one for API clients and the API's servers. They are apart because Kea checks the
 chain alone: whoever holds a certificate of the peers' CA can drive the HA listener.
 
+A CA is changed with an overlap, in the stages of `STAGES`: at each of them hosts that are as the
+stage wants them and hosts that are as the one before it wanted accept each other.
+
 Hosts make their own keys; of a signing request only the public key is used. Keys are
 written with mode 0600 from their first byte, each file appears whole or not at all, and a
 store that was interrupted while it was made is completed by the next call. Of processes
@@ -48,6 +51,8 @@ __all__ = [
     "BOTH",
     "CLIENT_AUTH",
     "SERVER_AUTH",
+    "STAGES",
+    "Authority",
     "Certificate",
     "ClientCertificate",
     "PkiError",
@@ -61,6 +66,29 @@ PASSPHRASE_VARIABLE = "KEA_HA_CA_PASSPHRASE"  # noqa: S105 - the name of a varia
 #: The CAs by the name of their files, with what their certificates call them.
 _CAS = {"peers-ca": "peers CA", "api-ca": "API CA"}
 
+#: The stages of a change of both CAs: the old and the new one are trusted; the new one signs; the
+#: old one is trusted no longer. Each is for both hosts to reach before the next one begins.
+TRUST_BOTH, SIGN_NEW, TRUST_NEW = STAGES = ("trust-both", "sign-new", "trust-new")
+_STAGE_FILE = "ca-change"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What hosts are to have of one of the CAs, as PEM; all empty where there is none.
+
+    `trusted` is their anchor: two CAs while one takes over from the other. `issuer` signs their
+    certificates. `known` are all CAs of this store: an anchor with any other is not of here.
+    """
+
+    trusted: str = ""
+    issuer: str = ""
+    known: str = ""
+
+    @classmethod
+    def of(cls, anchor: str) -> Authority:
+        """The authority of a CA that is not being changed."""
+        return cls(anchor, anchor, anchor)
+
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
@@ -71,9 +99,15 @@ class ClientCertificate:
 
 
 class Store:
-    """The CAs of one pair; make it with `Store.open`."""
+    """The CAs of one pair; `Store.open` makes what is missing of them."""
 
-    def __init__(self, directory: Path, pair: str, passphrase: str | None, now: datetime | None):
+    def __init__(
+        self,
+        directory: Path,
+        pair: str,
+        passphrase: str | None = None,
+        now: datetime | None = None,
+    ) -> None:
         self.directory = directory
         self.pair = pair
         self._passphrase = passphrase.encode() if passphrase is not None else None
@@ -107,7 +141,7 @@ class Store:
                 with store._locked():
                     store._make()
             for ca in _CAS:
-                store._anchor(ca)
+                store._issuer(ca)
             if passphrase is not None:
                 store.require_keys()
                 store._encrypt_keys()
@@ -119,14 +153,78 @@ class Store:
         return all((directory / f"{ca}.crt").is_file() for ca in _CAS)
 
     @property
-    def peers_anchor_pem(self) -> str:
+    def peers(self) -> Authority:
         """The CA whose certificates the HA listeners (and they alone) accept."""
-        return self._read("peers-ca.crt")
+        return self._authority("peers-ca")
+
+    @property
+    def api(self) -> Authority:
+        """The CA of the API: of its clients, and of what serves it."""
+        return self._authority("api-ca")
+
+    @property
+    def peers_anchor_pem(self) -> str:
+        """What the HA listeners trust: the peers' CA, two of them while it is being changed."""
+        return self.peers.trusted
 
     @property
     def api_anchor_pem(self) -> str:
-        """The CA of the API: of its clients, and of what serves it."""
-        return self._read("api-ca.crt")
+        """What clients of the API and what serves it trust, in the same way."""
+        return self.api.trusted
+
+    @property
+    def stage(self) -> str | None:
+        """How far a change of the CAs has come, one of `STAGES`; None when none is under way."""
+        try:
+            found = self._read(_STAGE_FILE).strip()
+        except FileNotFoundError:
+            return None
+        if found not in STAGES:
+            raise _damaged(self.directory / _STAGE_FILE, ValueError(f"{found!r} is no stage"))
+        return found
+
+    def change_cas(self, stage: str) -> None:
+        """Go on to `stage` of a change of both CAs; nothing happens if it is there or beyond.
+
+        The stage before it must have been reached by both hosts. Raises PkiError when it would be
+        skipped, and when the CAs' keys are not at hand.
+        """
+        with _as_pki_error(self.directory), self._locked():
+            reached = -1 if self.stage is None else STAGES.index(self.stage)
+            if reached >= STAGES.index(stage):
+                return
+            if reached < STAGES.index(stage) - 1:
+                raise PkiError(
+                    f"The CAs in {self.directory} are not at the stage before {stage}.",
+                    "Run rotate.py with ca=true, which goes through them in their order.",
+                )
+            self.require_keys()
+            if stage == TRUST_BOTH:
+                for ca in _CAS:
+                    if not self._path(f"{ca}-next.crt").exists():
+                        self._make_ca(ca, f"{ca}-next")
+            self._write(_STAGE_FILE, f"{stage}\n".encode(), 0o600)
+
+    def end_change(self) -> None:
+        """Keep the new CAs alone, and their keys: no host trusts the old ones any longer.
+
+        Raises PkiError before the last stage. When it was interrupted, it is to be called again.
+        """
+        with _as_pki_error(self.directory), self._locked():
+            if self.stage is None:
+                return
+            if self.stage != TRUST_NEW:
+                raise PkiError(
+                    f"The change of the CAs in {self.directory} has come to {self.stage} only.",
+                    "Run rotate.py with ca=true, which goes on from there.",
+                )
+            # The certificate last: until it is there the new key is found beside its own.
+            for suffix in (".key", ".crt"):
+                for ca in _CAS:
+                    if self._path(f"{ca}-next{suffix}").exists():
+                        self._path(f"{ca}-next{suffix}").replace(self._path(f"{ca}{suffix}"))
+            self._path(_STAGE_FILE).unlink()
+            _sync(self.directory)
 
     def require_keys(self) -> None:
         """Raises PkiError unless the CAs' keys are at hand and can be used to sign."""
@@ -176,23 +274,23 @@ class Store:
     def _make(self) -> None:
         for ca in _CAS:
             # Before anything is made: one store must not end up under two passphrases.
-            if (self.directory / f"{ca}.key").exists():
+            if self._path(f"{ca}.key").exists():
                 self._key(ca)
         for ca in _CAS:
             if not (self.directory / f"{ca}.crt").exists():
-                self._make_ca(ca)
+                self._make_ca(ca, ca)
         if self._client_state() == "unusable":
             self._issue_client()
 
-    def _make_ca(self, ca: str) -> None:
-        if not (self.directory / f"{ca}.key").exists():
-            self._write(f"{ca}.key", key_to_pem(new_key(), self._passphrase), 0o600)
-        key = self._key(ca)
+    def _make_ca(self, ca: str, name: str) -> None:
+        if not self._path(f"{name}.key").exists():
+            self._write(f"{name}.key", key_to_pem(new_key(), self._passphrase), 0o600)
+        key = _load_key(self._path(f"{name}.key"), self._passphrase)
         certificate = make_ca(key, f"{self.pair} {_CAS[ca]}", self._time())
-        self._write(f"{ca}.crt", certificate_to_pem(certificate), 0o644)
+        self._write(f"{name}.crt", certificate_to_pem(certificate), 0o644)
 
     def _encrypt_keys(self) -> None:
-        names = [f"{ca}.key" for ca in _CAS]
+        names = [path.name for path in self.directory.glob("*-ca*.key")]
         if any("BEGIN PRIVATE KEY" in self._read(name) for name in names):
             with self._locked():
                 for name in names:
@@ -201,7 +299,7 @@ class Store:
                         self._write(name, key_to_pem(key, self._passphrase), 0o600)
 
     def _issue_client(self) -> None:
-        issuer, issuer_key = self._anchor("api-ca"), self._key("api-ca")
+        issuer, issuer_key = self._issuer("api-ca"), self._key("api-ca")
         path = self.directory / "api-client.key"
         # The key stays when the certificate is renewed: then one rename renews, and no
         # moment has a certificate beside a key that is not its own.
@@ -221,7 +319,7 @@ class Store:
     def _client_state(self) -> str:
         """`good`; `due` (valid, less than a third left); or `unusable`."""
         try:
-            pem, anchor = self._read("api-client.crt"), self.api_anchor_pem
+            pem, anchor = self._read("api-client.crt"), self.api.issuer
             key = _load_key(self.directory / "api-client.key", None).public_key()
         except FileNotFoundError:
             return "unusable"
@@ -242,7 +340,7 @@ class Store:
     ) -> str:
         key = requested_key(csr_pem, name)
         with _as_pki_error(self.directory):
-            issuer, issuer_key = self._anchor(ca), self._key(ca)
+            issuer, issuer_key = self._issuer(ca), self._key(ca)
         certificate = sign(
             key,
             issuer,
@@ -254,16 +352,27 @@ class Store:
         )
         return certificate_to_pem(certificate).decode()
 
-    def _anchor(self, ca: str) -> x509.Certificate:
-        path = self.directory / f"{ca}.crt"
+    def _authority(self, ca: str) -> Authority:
+        stage = self.stage
+        now, after = self._read(f"{ca}.crt"), ""
+        if stage is not None and self._path(f"{ca}-next.crt").exists():
+            after = self._read(f"{ca}-next.crt")
+        if not after:
+            return Authority.of(now)
+        trusted = {TRUST_BOTH: now + after, SIGN_NEW: after + now, TRUST_NEW: after}[str(stage)]
+        return Authority(trusted, now if stage == TRUST_BOTH else after, now + after)
+
+    def _issuer(self, ca: str) -> x509.Certificate:
+        return self._certificate(self._signing(ca, ".crt"))
+
+    def _certificate(self, path: Path) -> x509.Certificate:
         try:
             return x509.load_pem_x509_certificate(path.read_bytes())
         except ValueError as error:
             raise _damaged(path, error) from error
 
     def _key(self, ca: str) -> ec.EllipticCurvePrivateKey:
-        path = self.directory / f"{ca}.key"
-        certificate = path.with_suffix(".crt")
+        path, certificate = self._signing(ca, ".key"), self._signing(ca, ".crt")
         try:
             key = _load_key(path, self._passphrase)
         except FileNotFoundError as error:
@@ -273,13 +382,23 @@ class Store:
                 "away to make new identities for the pair.",
             ) from error
         if certificate.exists() and public_key_der(key.public_key()) != public_key_der(
-            self._anchor(ca).public_key()
+            self._certificate(certificate).public_key()
         ):
             raise PkiError(
                 f"{path} is not the key of {certificate}.",
                 f"Restore {self.directory} as a whole from the copy that was kept of it.",
             )
         return key
+
+    def _signing(self, ca: str, suffix: str) -> Path:
+        """The file of the CA that signs now. The new one's is under its own name until the end."""
+        after = self._path(f"{ca}-next{suffix}")
+        if self.stage in (SIGN_NEW, TRUST_NEW) and after.exists():
+            return after
+        return self._path(f"{ca}{suffix}")
+
+    def _path(self, name: str) -> Path:
+        return self.directory / name
 
     def _read(self, name: str) -> str:
         return (self.directory / name).read_text(encoding="ascii", errors="replace")

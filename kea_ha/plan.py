@@ -15,6 +15,7 @@ from hashlib import sha256
 from kea_ha import certificates, documents, layout
 from kea_ha.issuing import BACKDATED
 from kea_ha.layout import Packaging
+from kea_ha.pki import Authority
 from kea_ha.settings import Node, OwnCertificates, Pair
 from kea_ha.survey import RemoteFile, Survey
 
@@ -217,21 +218,25 @@ def file_changes(wanted: Wanted, survey: Survey) -> list[str]:
 
 
 def identity_findings(
-    node: Node, survey: Survey, which: str, anchor: str, renew_before: datetime | None = None
+    node: Node,
+    survey: Survey,
+    which: str,
+    authority: Authority,
+    renew_before: datetime | None = None,
 ) -> tuple[str, ...]:
     """What is wrong with an identity of the host, by the host's own clock; nothing when it is good.
 
-    ``which`` is ``ha`` (towards the partner) or ``api``; ``anchor`` is the PEM that others will
-    verify it by. The private key is matched by its public half. A good certificate that was issued
-    before ``renew_before`` is made anew all the same.
+    ``which`` is ``ha`` (towards the partner) or ``api``. The private key is matched by its public
+    half. A good certificate that was issued before ``renew_before`` is made anew all the same.
     """
     base = f"{layout.TLS_DIR}/{which}"
     certificate = survey.certificates.get(f"{base}.crt")
-    if certificate is None or survey.certificates.get(f"{base}-ca.crt") is None:
+    anchor = survey.certificates.get(f"{base}-ca.crt")
+    if certificate is None or anchor is None:
         return (f"{node.name} has no {which} certificate yet",)
     found = certificates.check_identity(
         certificate,
-        anchor,
+        authority.issuer,
         public_key_pem=survey.public_keys.get(f"{base}.key", ""),
         address=node.address,
         name=node.name,
@@ -245,7 +250,14 @@ def identity_findings(
             found = (f"valid for {days} more days, less than a third of its life",)
         elif renew_before is not None and held.not_before + BACKDATED < renew_before:
             found = ("to be renewed now, as asked",)
+        elif not certificates.are_the_same(anchor, authority.trusted):
+            found = (_trust(anchor, authority),)
     return tuple(f"{base}.crt: {finding}" for finding in found)
+
+
+def _trust(anchor: str, authority: Authority) -> str:
+    trusted = certificates.subjects(authority.trusted)
+    return f"the anchor beside it trusts {certificates.subjects(anchor)}, and is to trust {trusted}"
 
 
 def own_findings(node: Node, own: OwnCertificates, survey: Survey) -> tuple[str, ...]:

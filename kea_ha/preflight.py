@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kea_ha import changes, layout, plan, settings
-from kea_ha.live import Anchors, interruptions, is_live, same_certificate
+from kea_ha import certificates, changes, layout, plan, settings
+from kea_ha.live import Anchors, interruptions, is_live
 from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Listener, Survey
 
@@ -337,9 +337,9 @@ def _identity_problems(
         live = survey.certificates.get(path)
         if live is None:
             continue
-        if at_hand and same_certificate(live, at_hand):
+        if certificates.are_among(live, at_hand.known):
             continue
-        if not at_hand:
+        if not at_hand.known:
             given = f"of a CA for {whose}, and there is no pki/{pair.name}/ here"
         else:
             given = f"of another CA for {whose} than the one in pki/{pair.name}/ here"

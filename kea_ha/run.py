@@ -43,7 +43,10 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "host": "the host to take out",
         "done": "true brings the host back",
     },
-    "runbook/rotate.py": {"force": "true renews them although the pair is damaged"},
+    "runbook/rotate.py": {
+        "ca": "true changes the CAs, and so every certificate",
+        "force": "true renews them although the pair is damaged",
+    },
     "runbook/verify.py": {},
 }
 #: Groups that are not pairs: the hosts to probe from, and pyinfra's own.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from kea_ha import checks, identities, maintenance, marks, operations, rolling
+from kea_ha import authorities, checks, identities, maintenance, marks, operations, rolling
 from kea_ha.preflight import Agreed
 from kea_ha.record import RUN
 from kea_ha.settings import Node, Pair
@@ -62,6 +62,21 @@ def roll(pair: Pair) -> None:
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's change")
     rolling.restart_together(name="Restart both at once, if that was accepted", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
+
+
+@deploy("CA")
+def change_cas(pair: Pair, stage: str, *, agreed: Agreed) -> None:
+    """Go on to the next stage of a change of CAs; the hosts follow by a rolling change."""
+    authorities.change_cas(name=f"Go on to: {stage}", pair=pair, stage=stage, force=agreed.force)
+    hold_together(name="Both hosts go on", pair=pair, after="changing the CAs")
+
+
+@deploy("CA")
+def end_change_of_cas(pair: Pair) -> None:
+    """Forget the old CAs, on the hosts and here."""
+    authorities.forget_old_cas(name="Remove what could bring the old CAs back", pair=pair)
+    hold_together(name="Both hosts go on", pair=pair, after="forgetting the old CAs")
+    authorities.end_change(name="Keep the new CAs alone", pair=pair)
 
 
 @deploy("Maintenance")

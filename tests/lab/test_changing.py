@@ -16,7 +16,7 @@ import pytest
 
 from kea_ha.pki import Store
 from lab import Lab
-from tests.lab import bench
+from tests.lab import bench, identities
 from tests.lab.bench import DEPLOY, FAST, HOSTS, UNITS, Clone
 from tests.lab.clients import MANY, Served, steady
 
@@ -134,6 +134,33 @@ def test_certificates_are_made_anew_on_demand_unnoticed(lab: Lab, operator: Clon
     assert before[:4] == after[:4]
     assert not set(before[4:]) & set(after[4:])
     unnoticed(lab, served)
+    served_by(lab, operator, *lifetime(40000))
+
+
+def test_the_cas_are_changed_unnoticed(lab: Lab, operator: Clone, tmp_path: Path) -> None:
+    """`rotate.py --data ca=true`: what the old CA signed opens nothing, and nothing brings it back.
+
+    Each round of the change is a rolling one of its own, with the bound of any other.
+    """
+    settings = (*MANY_CLIENTS, *lifetime(40000))
+    assert operator.deploy(*settings).verdict
+    old = Store(operator.pki, "lab")
+    dropped = (old.peers.trusted, old.api.trusted)
+    peer = identities.hand_over(lab, "client", "old", identities.throwaway_peer(old, tmp_path))
+    url = f"https://{HOSTS['host-1']}:8000/"
+    assert bench.request(lab, "client", url, "--insecure", *peer).answered
+
+    with steady(lab) as served:
+        outcome = operator.run(*ROTATE, *settings, "--data", "ca=true", timeout=360)
+
+    assert outcome.verdict
+    unnoticed(lab, served)
+    for host in HOSTS:
+        kept = bench.sh(lab, host, "find /etc/kea /var/lib/kea-ha -type f -exec cat {} +")
+        for anchor in dropped:
+            assert anchor.splitlines()[3] not in kept
+    assert None is Store(operator.pki, "lab").stage
+    assert bench.request(lab, "client", url, "--insecure", *peer).refused
     served_by(lab, operator, *lifetime(40000))
 
 

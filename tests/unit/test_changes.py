@@ -10,6 +10,7 @@ import pytest
 
 from kea_ha import changes, keeping, layout
 from kea_ha.live import Anchors
+from kea_ha.pki import Authority
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Survey
 from tests.unit.surveys import SUBNETS, as_planned, lab_pair, survey_of
@@ -17,8 +18,8 @@ from tests.unit.surveys import SUBNETS, as_planned, lab_pair, survey_of
 PAIR = lab_pair()
 CHANGED = lab_pair(valid_lifetime=50000)
 ANCHORS = Anchors(
-    survey_of("host-1").certificates[layout.HA_ANCHOR],
-    survey_of("host-1").certificates[layout.API_ANCHOR],
+    Authority.of(survey_of("host-1").certificates[layout.HA_ANCHOR]),
+    Authority.of(survey_of("host-1").certificates[layout.API_ANCHOR]),
 )
 UNIT = layout.DEBIAN.dhcp4_unit
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kea_ha import layout
 from kea_ha.live import Anchors, is_live
+from kea_ha.pki import Authority
 from kea_ha.preflight import Agreed, DhcpAnswer, Path, Seen, problems, warnings
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Interface, Listener, Survey, Unit
@@ -19,8 +20,8 @@ from tests.unit.surveys import as_planned, lab_pair, survey_of
 
 PAIR = lab_pair()
 ANCHORS = Anchors(
-    survey_of("host-1").certificates[layout.HA_ANCHOR],
-    survey_of("host-1").certificates[layout.API_ANCHOR],
+    Authority.of(survey_of("host-1").certificates[layout.HA_ANCHOR]),
+    Authority.of(survey_of("host-1").certificates[layout.API_ANCHOR]),
 )
 
 
