@@ -17,6 +17,8 @@ from kea_ha.controls import Control
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
 
+#: What is found of a server whose package was upgraded while it ran on.
+OLD_PROGRAM = "the running kea-dhcp4 is no longer the installed one"
 _WEAK_TLS = ("SSL", "TLSv1", "TLSv1.0", "TLSv1.1")
 
 
@@ -242,7 +244,7 @@ def _daemon_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     if unit.enabled != "enabled":
         yield f"{node.name}: {unit.name} would not start at boot ({unit.enabled or 'not there'})"
     if survey.executable.endswith("(deleted)"):
-        yield f"{node.name}: the running kea-dhcp4 is no longer the installed one; restart it"
+        yield f"{node.name}: {OLD_PROGRAM}; restart it with runbook/upgrade.py"
 
 
 def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:

@@ -7,9 +7,9 @@ comes after each stage. See ``pki.STAGES``.
 from __future__ import annotations
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand, StringCommand
+from pyinfra.api import FunctionCommand
 
-from kea_ha import acceptance, layout, pki
+from kea_ha import acceptance, pki
 from kea_ha.facts import PKI_DIR, look_at, store_for
 from kea_ha.record import RUN
 from kea_ha.remote import Commands, Refusal, checked_operation, say
@@ -42,12 +42,6 @@ def change_cas(*, pair: Pair, stage: str, force: bool) -> Commands:
         raise Refusal(error.what, error.remedy) from error
     say(f"    {_SAID[stage]}")
     yield FunctionCommand(counts_as_change, (), {})
-
-
-@checked_operation
-def forget_old_cas(*, pair: Pair) -> Commands:
-    """Remove what could bring the dropped anchors back: the state that was accepted before."""
-    yield StringCommand(f"rm -rf {layout.KEPT_BEFORE_DIR}")
 
 
 @checked_operation

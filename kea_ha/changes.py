@@ -90,7 +90,7 @@ def objections(
     marked = is_marked(surveys.values())
     if not force and not marked:
         yield from _hand_edits(pair, surveys)
-        yield from _damage(pair, surveys)
+        yield from damage(pair, surveys)
     reasons = _incompatible(pair, surveys)
     if reasons and not accept_outage:
         listed = "\n      ".join(reasons)
@@ -112,8 +112,13 @@ def cost(pair: Pair, change: Change, surveys: Mapping[str, Survey]) -> str:
         return f"Both servers restart at once: about {_outage_s(pair, surveys):.0f} s of no service"
     if not restarts:
         return "kea-dhcp4 runs on: clients notice nothing"
+    return cost_of_restarts(pair, len(restarts), surveys)
+
+
+def cost_of_restarts(pair: Pair, count: int, surveys: Mapping[str, Survey]) -> str:
+    """What clients will notice of so many restarts, one at a time, each under maintenance."""
     heartbeat = heartbeat_ms(pair, surveys)
-    times = f" each time ({len(restarts)} restarts)" if len(restarts) > 1 else ""
+    times = f" each time ({count} restarts)" if count > 1 else ""
     advice = (
         "; heartbeat_delay=1000 would make that 1 s, whatever else stays as it is"
         if heartbeat >= _SLOW_HEARTBEAT_MS
@@ -184,8 +189,11 @@ def _edit(path: str, survey: Survey) -> str:
     return "\n      ".join(found) or "comments or spaces only"
 
 
-def _damage(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
-    found = acceptance.health_findings(pair, surveys)
+def damage(
+    pair: Pair, surveys: Mapping[str, Survey], *, but: str | None = None
+) -> Iterable[Problem]:
+    """Why no server of this pair may step down; findings with ``but`` in them do not count."""
+    found = [one for one in acceptance.health_findings(pair, surveys) if not (but and but in one)]
     if found:
         listed = "\n      ".join(found)
         yield Problem(

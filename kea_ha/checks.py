@@ -24,8 +24,7 @@ from kea_ha import (
     running,
 )
 from kea_ha.acceptance import Evidence
-from kea_ha.facts import PKI_DIR, host_of, look_at
-from kea_ha.live import Anchors
+from kea_ha.facts import PKI_DIR, anchors_for, host_of, look_at
 from kea_ha.preflight import Agreed, Seen
 from kea_ha.record import RUN
 from kea_ha.remote import (
@@ -38,7 +37,7 @@ from kea_ha.remote import (
     say,
     wait_until,
 )
-from kea_ha.settings import Node, Pair
+from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Survey
 
 #: What the acceptance is judged by, by host.
@@ -87,7 +86,7 @@ def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
         raise PartnerFailed  # held by another run, or not to be read: that has been said
     if not state.is_executing:
         _look_ahead(pair)
-    found = list(preflight.problems(pair, RUN.seen, _anchors(pair), agreed))
+    found = list(preflight.problems(pair, RUN.seen, anchors_for(pair), agreed))
     if only_live:
         found += preflight.not_live(pair, RUN.seen)
     if state.is_executing:
@@ -99,6 +98,20 @@ def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
     if all(node.name in RUN.seen for node in pair.nodes if RUN.in_scope(node.name)):
         for text in preflight.warnings(pair, RUN.seen):
             RUN.warn(pair, text)
+    refuse(pair, found)
+    planned = changes.plan_change(pair, preflight.plannable(pair, RUN.seen), anchors_for(pair))
+    _warn_of_unfinished_cas(pair)
+    RUN.changes.pop(pair.name, None)
+    if planned is not None:
+        RUN.changes[pair.name] = planned
+    yield from _nothing("nothing stands against it")
+
+
+def refuse(pair: Pair, found: Sequence[Problem]) -> None:
+    """End the run for this pair before it changes anything, if there is a reason to.
+
+    :raises Refusal: with all of them, once for the pair.
+    """
     if found:
         _only_once(pair)
         raise Refusal(
@@ -107,12 +120,6 @@ def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
             _hosts_of(pair),
             "refused; nothing was changed",
         )
-    planned = changes.plan_change(pair, preflight.plannable(pair, RUN.seen), _anchors(pair))
-    _warn_of_unfinished_cas(pair)
-    RUN.changes.pop(pair.name, None)
-    if planned is not None:
-        RUN.changes[pair.name] = planned
-    yield from _nothing("nothing stands against it")
 
 
 def _look_ahead(pair: Pair) -> None:
@@ -122,16 +129,6 @@ def _look_ahead(pair: Pair) -> None:
         if RUN.in_scope(node.name) and node.name not in RUN.seen:
             with suppress(Refusal):  # said when it is looked at itself
                 RUN.seen[node.name] = Seen(look_at(node), RUN.skews[node.name])
-
-
-def _anchors(pair: Pair) -> Anchors:
-    if not pki.Store.exists(PKI_DIR / pair.name):
-        return Anchors(renew_before=RUN.renew_before)
-    store = pki.Store(PKI_DIR / pair.name, pair.name)
-    try:
-        return Anchors(store.peers, store.api, RUN.renew_before)
-    except pki.PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
 
 
 def _warn_of_unfinished_cas(pair: Pair) -> None:

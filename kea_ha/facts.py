@@ -14,6 +14,7 @@ from pyinfra import inventory
 from pyinfra.api.host import Host
 
 from kea_ha import pki, plan, survey
+from kea_ha.live import Anchors
 from kea_ha.plan import Plan
 from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, AS_ROOT, Refusal, ask
@@ -70,5 +71,19 @@ def store_for(pair: Pair) -> pki.Store:
         return pki.Store.open(
             PKI_DIR / pair.name, pair.name, os.environ.get("KEA_HA_CA_PASSPHRASE"), None
         )
+    except pki.PkiError as error:
+        raise Refusal(error.what, error.remedy) from error
+
+
+def anchors_for(pair: Pair) -> Anchors:
+    """The pair's CAs as they are on this machine; nothing is made.
+
+    :raises Refusal: when they are damaged.
+    """
+    if not pki.Store.exists(PKI_DIR / pair.name):
+        return Anchors(renew_before=RUN.renew_before)
+    store = pki.Store(PKI_DIR / pair.name, pair.name)
+    try:
+        return Anchors(store.peers, store.api, RUN.renew_before)
     except pki.PkiError as error:
         raise Refusal(error.what, error.remedy) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from kea_ha import certificates, layout, plan
 from kea_ha.pki import Authority
-from kea_ha.settings import Node, Pair
+from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Survey
 
 #: How the mark of an unfinished rollout begins when it is a change of a live pair.
@@ -56,6 +56,18 @@ def _serves(survey: Survey) -> bool:
 def _runs(survey: Survey) -> bool:
     units = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit)
     return any(survey.unit(unit).is_active for unit in units)
+
+
+def out_for_maintenance(name: str, survey: Survey) -> Iterable[Problem]:
+    """Why nothing is done to a pair of which this host was taken out."""
+    if "maintenance" in survey.state:
+        yield Problem(
+            "the host",
+            f"out for maintenance since {survey.state['maintenance'].strip()}",
+            "no change of a pair while one of its hosts is out",
+            f"bring it back first: runbook/maintain.py --data host={name} --data done=true",
+            where=name,
+        )
 
 
 def interruptions(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> list[str]:

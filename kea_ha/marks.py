@@ -16,6 +16,7 @@ from pyinfra.api import StringCommand
 from kea_ha import keeping, layout, plan
 from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.operations import rename, write
+from kea_ha.record import RUN
 from kea_ha.remote import AS_ROOT, Commands, Refusal, ask, checked_operation
 from kea_ha.settings import Node, Pair
 
@@ -114,3 +115,13 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
     yield StringCommand("mv -f", f"{layout.ACCEPTED_FILE}.new", layout.ACCEPTED_FILE,
                         "&& rm -f", layout.UNFINISHED_FILE)  # fmt: skip
     changed(node)
+
+
+@checked_operation
+def forget_before(*, pair: Pair, if_upgraded: bool = False) -> Commands:
+    """Remove the state that was accepted before the last one: it must not be put back."""
+    unasked = if_upgraded and not RUN.upgrades.get(pair.name)
+    if unasked or ask(host, f"[ ! -e {layout.KEPT_BEFORE_DIR} ]").ok:
+        host.noop("there is none, or it may stay")
+        return
+    yield StringCommand("rm -rf", layout.KEPT_BEFORE_DIR)

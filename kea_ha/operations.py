@@ -20,6 +20,7 @@ from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.plan import Wanted
 from kea_ha.remote import Commands, Refusal, ask, checked_operation, say
 from kea_ha.settings import Node, Pair
+from kea_ha.survey import Survey
 
 # Packages ------------------------------------------------------------------------------------
 
@@ -32,7 +33,7 @@ def prerequisites(*, node: Node) -> Commands:
         host.noop("openssl, curl and the DHCP probe are there")
         return
     say(f"    installing {', '.join(missing)}")
-    yield _apt_get(f"install {' '.join(missing)}")
+    yield apt_get(f"install {' '.join(missing)}")
     changed(node)
 
 
@@ -55,7 +56,6 @@ def packages(*, pair: Pair, node: Node) -> Commands:
     ]
     if units:
         yield StringCommand("systemctl mask --quiet", *units)
-    suite = f"-t {seen.codename}-backports " if pair.settings.package_source == "backports" else ""
     say(f"    installing {', '.join(missing)} (Kea {wished.platform.version})")
     # Beside a Kea that runs, its own version and no other: apt would upgrade both, and restart it.
     installed = plan.installed(pair, seen)
@@ -63,11 +63,18 @@ def packages(*, pair: Pair, node: Node) -> Commands:
         f"{name}={installed}" if installed and name == wished.packaging.agent_package else name
         for name in missing
     ]
-    yield _apt_get(f"{suite}install {' '.join(pinned)}")
+    yield apt_get(f"{suite_of(pair, seen)}install {' '.join(pinned)}")
     changed(node)
 
 
-def _apt_get(arguments: str) -> StringCommand:
+def suite_of(pair: Pair, seen: Survey) -> str:
+    """The option by which apt takes Kea, and what it needs, from the configured source."""
+    backports = pair.settings.package_source == "backports"
+    return f"-t {seen.codename}-backports " if backports else ""
+
+
+def apt_get(arguments: str) -> StringCommand:
+    """Call apt-get so that it asks nothing and keeps our documents."""
     # A killed run can leave dpkg half-way, or still at work: it is waited for, and mended first.
     return StringCommand(
         "export DEBIAN_FRONTEND=noninteractive;"

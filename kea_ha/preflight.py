@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kea_ha import certificates, changes, layout, plan, settings
-from kea_ha.live import Anchors, interruptions, is_live
+from kea_ha.live import Anchors, interruptions, is_live, out_for_maintenance
 from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Listener, Survey
 
@@ -87,7 +87,8 @@ def problems(
         primary, standby = (seen[node.name] for node in pair.nodes)
         found += _clock_problems(pair, primary, standby)
         found += _version_problems(pair, primary.survey, standby.survey)
-    found += _maintenance_problems(seen)
+    for name, one in seen.items():
+        found += out_for_maintenance(name, one.survey)
     found += _live_problems(pair, seen, anchors, agreed)
     return tuple(dict.fromkeys(found))
 
@@ -117,7 +118,7 @@ def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:
         if installed and candidate and candidate != installed:
             found.append(
                 f"{node.name} runs Kea {installed}; apt has {candidate}. "
-                "The deploy never upgrades an installed Kea"
+                "deploy.py never upgrades an installed Kea; runbook/upgrade.py does"
             )
     if all(node.name in seen for node in pair.nodes):
         skew = _skew(pair, seen[pair.primary.name], seen[pair.standby.name])
@@ -378,21 +379,9 @@ def _version_problems(pair: Pair, primary: Survey, standby: Survey) -> Iterable[
             f"{pair.primary.name} and {pair.standby.name}, Kea's version",
             f"{one} on {pair.primary.name}, {other} on {pair.standby.name}",
             "the same version on both",
-            "bring both hosts to the same Debian release and package source, or upgrade the one "
-            "that is behind",
+            "bring both hosts to the same Debian release and package source; an upgrade that was "
+            "begun is gone on with by runbook/upgrade.py",
         )
-
-
-def _maintenance_problems(seen: Mapping[str, Seen]) -> Iterable[Problem]:
-    for name, one in seen.items():
-        if "maintenance" in one.survey.state:
-            yield Problem(
-                "the host",
-                f"out for maintenance since {one.survey.state['maintenance'].strip()}",
-                "no change of a pair while one of its hosts is out",
-                f"bring it back first: runbook/maintain.py --data host={name} --data done=true",
-                where=name,
-            )
 
 
 def _live_problems(

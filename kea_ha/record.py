@@ -17,6 +17,7 @@ from kea_ha.changes import Change
 from kea_ha.preflight import Seen
 from kea_ha.settings import Pair
 from kea_ha.survey import Survey
+from kea_ha.upgrades import HostUpgrade
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Run:
     renew_before: datetime | None = None
     #: By pair: what is to change of a live pair.
     changes: dict[str, Change] = field(default_factory=dict)
+    #: By pair: the hosts to be upgraded, in their order.
+    upgrades: dict[str, tuple[HostUpgrade, ...]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: By pair: what to say when all went well.
     verdicts: dict[str, str] = field(default_factory=dict)

@@ -84,7 +84,7 @@ def restart_together(*, pair: Pair) -> Commands:
         return
     node = pair.node(host.name)
     if state.is_executing:
-        _run_daemons(pair, node)
+        run_daemons(pair, node)
         checks.await_answers(pair, node)
     yield FunctionCommand(counts_as_change, (), {})
 
@@ -106,14 +106,15 @@ def _roll(pair: Pair, mine: HostChange, *, before: tuple[HostChange, ...]) -> No
     if not done and changes.is_marked([look_at(partner)]):
         done = [(partner, keeping.ALL_UNITS)]  # changed by a run that was cut off
     try:
-        _mark(node)
-        _put_in_place(pair, node)
+        mark(node)
+        say(f"    writing what changes on {node.name}; its server runs on")
+        put_in_place(pair, node)
         if mine.restarts or not acceptance.answers(look_at(node)):
             free_of_clients(pair, node)
             touched = keeping.ALL_UNITS
             stop(pair, node)
         touched = touched or keeping.OTHER_UNITS
-        _run_daemons(pair, node)
+        run_daemons(pair, node)
         checks.await_answers(pair, node)
         await_health(pair)
     except Refusal as refusal:
@@ -129,14 +130,15 @@ def _prepare_together(pair: Pair, node: Node) -> None:
     """Write what changes on this host, for both to be restarted when it is written on both."""
     partner = pair.partner_of(node)
     try:
-        _mark(node)
-        _put_in_place(pair, node)
+        mark(node)
+        say(f"    writing what changes on {node.name}; its server runs on")
+        put_in_place(pair, node)
     except Refusal as refusal:
         also = [(partner, ())] if changes.is_marked([look_at(partner, anew=True)]) else []
         raise _undone(pair, [(node, ()), *also], refusal) from refusal
 
 
-def _mark(node: Node) -> None:
+def mark(node: Node) -> None:
     """Leave word that a change is under way here: a run that finds it may go on with it."""
     if not look_at(node).state.get("unfinished", "").startswith(CHANGING):
         note = f"{CHANGING} since {time.strftime('%F %T %z')}\n"
@@ -151,9 +153,8 @@ def _mark(node: Node) -> None:
         changed(node)
 
 
-def _put_in_place(pair: Pair, node: Node) -> None:
+def put_in_place(pair: Pair, node: Node) -> None:
     """Packages, certificates and documents: nothing that runs reads them before it restarts."""
-    say(f"    writing what changes on {node.name}; its server runs on")
     for of in (operations.packages, operations.ownership):
         carry_out(of, pair=pair, node=node)
     for which in ("ha", "api"):
@@ -230,7 +231,7 @@ def _await_state(node: Node, timeout_s: float, *states: str) -> None:
     )
 
 
-def _run_daemons(pair: Pair, node: Node) -> None:
+def run_daemons(pair: Pair, node: Node) -> None:
     """Each daemon on what is on disk now; one that is no longer wanted stops first."""
     order = ("dhcp4", "agent") if pair.settings.control_channel == "agent" else ("agent", "dhcp4")
     for which in order:
@@ -295,7 +296,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     """
     nodes = [node for node, _ in undo]
     said = f"{nodes[0].name}, changed: {refusal.why}"
-    said += _own_words(nodes[0]) if undo[0][1] == keeping.ALL_UNITS else ""
+    said += own_words(nodes[0]) if undo[0][1] == keeping.ALL_UNITS else ""
     for line in said.splitlines():
         say(f"    {line}")
     for node, restart in undo:
@@ -305,7 +306,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
         except _NotHealthy as second:
             return Refusal(
                 f"{said}\nThe last accepted state was put back on {node.name}, but {second}.\n"
-                f"{_who_serves(pair)}",
+                f"{who_serves(pair)}",
                 "docs/runbook.md, When the pair is not accepted, goes through what may be wrong; "
                 "then run the same command with the settings as they were",
                 tuple(one.name for one in nodes),
@@ -314,7 +315,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
         except Refusal as second:
             return Refusal(
                 f"{said}\nThe change could not be undone on {node.name}: {second.why}\n"
-                f"{_who_serves(pair)}",
+                f"{who_serves(pair)}",
                 f"{refusal.remedy}; bring {node.name} back, then run the same command again, with "
                 "the settings as they were to have the old state",
                 tuple(one.name for one in nodes),
@@ -353,7 +354,7 @@ def _anew(pair: Pair) -> dict[str, Survey]:
     return {node.name: look_at(node, anew=True) for node in pair.nodes}
 
 
-def _own_words(node: Node) -> str:
+def own_words(node: Node) -> str:
     """What Kea, or systemd for it, said on the host in the last minute, where it failed."""
     units = " -u ".join(packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC))
     answer = ask(
@@ -365,7 +366,7 @@ def _own_words(node: Node) -> str:
     return f"\nThe journal of kea-dhcp4 on {node.name}:\n{found}" if found else ""
 
 
-def _who_serves(pair: Pair) -> str:
+def who_serves(pair: Pair) -> str:
     surveys = {}
     for node in pair.nodes:
         try:

@@ -47,6 +47,7 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "ca": "true changes the CAs, and so every certificate",
         "force": "true renews them although the pair is damaged",
     },
+    "runbook/upgrade.py": {"force": "true upgrades although the pair is damaged"},
     "runbook/verify.py": {},
 }
 #: Groups that are not pairs: the hosts to probe from, and pyinfra's own.

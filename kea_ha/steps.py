@@ -14,7 +14,16 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from kea_ha import authorities, checks, identities, maintenance, marks, operations, rolling
+from kea_ha import (
+    authorities,
+    checks,
+    identities,
+    maintenance,
+    marks,
+    operations,
+    rolling,
+    upgrading,
+)
 from kea_ha.preflight import Agreed
 from kea_ha.record import RUN
 from kea_ha.settings import Node, Pair
@@ -74,9 +83,31 @@ def change_cas(pair: Pair, stage: str, *, agreed: Agreed) -> None:
 @deploy("CA")
 def end_change_of_cas(pair: Pair) -> None:
     """Forget the old CAs, on the hosts and here."""
-    authorities.forget_old_cas(name="Remove what could bring the old CAs back", pair=pair)
+    marks.forget_before(name="Remove what could bring the old CAs back", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="forgetting the old CAs")
     authorities.end_change(name="Keep the new CAs alone", pair=pair)
+
+
+@deploy("Upgrade")
+def plan_upgrade(pair: Pair, *, agreed: Agreed) -> None:
+    """Learn which Kea there is for both hosts, and refuse or say what will be upgraded."""
+    upgrading.refresh(name="See the host, and which Kea there is for it", node=this_node(pair))
+    hold_together(name="Both hosts go on", pair=pair, after="looking at both hosts")
+    upgrading.decide(name="Judge both hosts together", pair=pair, force=agreed.force)
+
+
+@deploy("Upgrade")
+def upgrade(pair: Pair) -> None:
+    """Upgrade one server after the other, its partner serving meanwhile."""
+    for turn, which in enumerate(("first", "second")):
+        upgrading.upgrade(name=f"Upgrade the {which} server", pair=pair, turn=turn)
+        hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's upgrade")
+
+
+@deploy("Upgrade")
+def end_upgrade(pair: Pair) -> None:
+    """Forget what an older Kea was accepted with, after the pair was accepted with the new one."""
+    marks.forget_before(name="Remove the state of an older Kea", pair=pair, if_upgraded=True)
 
 
 @deploy("Maintenance")

@@ -41,8 +41,23 @@ def unnoticed(lab: Lab, served: Served) -> None:
     print(served)
     assert [] == served.unserved
     assert [] == served.given_twice
-    assert served.longest_gap <= GAP_S, str(served)
+    assert served.longest_gap <= GAP_S, f"{served}\n{what_kea_did(lab)}"
     both_hold(lab, served)
+
+
+def what_kea_did(lab: Lab) -> str:
+    """The last changes of state, by both servers' logs in the order of time."""
+    lines = [
+        f"{line[:23]} {host} {line[24:]}"
+        for host in HOSTS
+        for line in bench.sh(
+            lab,
+            host,
+            "grep -hE 'HA_STATE_TRANS|HA_SYNC|HA_LOCAL_DHCP|HA_HEARTBEAT|_FAILED|dhcp-(dis|en)able|"
+            "sync-complete' /var/log/kea/kea-dhcp4.log | tail -n 40",
+        ).splitlines()
+    ]
+    return "\n".join(sorted(lines))
 
 
 def both_hold(lab: Lab, served: Served) -> None:

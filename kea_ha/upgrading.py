@@ -1,0 +1,148 @@
+"""pyinfra operations that upgrade Kea on a live pair, one host at a time, its partner serving.
+
+Packages are not put back when an upgrade does not work: then the partner serves on, the other host
+is left alone, and the leases as they were are kept beside it.
+"""
+
+from __future__ import annotations
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, StringCommand
+
+from kea_ha import changes, checks, layout, operations, plan, upgrades
+from kea_ha.facts import anchors_for, changed, look_at
+from kea_ha.record import RUN
+from kea_ha.remote import Commands, Refusal, checked_operation, need, run_commands, say
+from kea_ha.rolling import (
+    await_health,
+    counts_as_change,
+    free_of_clients,
+    mark,
+    own_words,
+    put_in_place,
+    run_daemons,
+    stop,
+    who_serves,
+)
+from kea_ha.settings import Node, Pair
+from kea_ha.upgrades import HostUpgrade
+
+
+@checked_operation
+def refresh(*, node: Node) -> Commands:
+    """Learn which versions there are, and see the host."""
+    if state.is_executing:
+        say("    refreshing the package index")
+        need(
+            host,
+            "apt-get -q update -o DPkg::Lock::Timeout=60 -o APT::Update::Error-Mode=any",
+            what=f"{node.name} cannot learn which packages there are",
+            remedy="check /etc/apt/sources.list* there, and that the host reaches what they name",
+        )
+    look_at(node, anew=True)
+    host.noop("seen")
+    yield from ()
+
+
+@checked_operation
+def decide(*, pair: Pair, force: bool) -> Commands:
+    """Refuse, with every reason at once, or say what will be upgraded and what that means."""
+    surveys = {node.name: look_at(node) for node in pair.nodes}
+    checks.refuse(pair, list(upgrades.objections(pair, surveys, anchors_for(pair), force=force)))
+    planned = upgrades.plan_upgrade(pair, surveys)
+    RUN.upgrades[pair.name] = planned
+    if host.name == pair.primary.name and planned:
+        for one in planned:
+            say(f"    {one}")
+        say(f"    {changes.cost_of_restarts(pair, len(planned), surveys)}")
+        say("    packages are not put back: what is upgraded stays so; leases are kept as they are")
+    if not planned:
+        newest = plan.candidate(pair, surveys[host.name])
+        source = f"package_source={pair.settings.package_source}"
+        RUN.warn(pair, f"nothing to upgrade: both run Kea {newest}, the newest of {source}")
+    host.noop("to be upgraded" if planned else "nothing to upgrade")
+    yield from ()
+
+
+@checked_operation
+def upgrade(*, pair: Pair, turn: int) -> Commands:
+    """Upgrade the host whose turn it is while its partner serves all."""
+    planned = RUN.upgrades.get(pair.name, ())
+    mine = planned[turn] if turn < len(planned) else None
+    if mine is None or mine.node.name != host.name:
+        host.noop("it is not this host's turn, or there is nothing to upgrade")
+        return
+    if state.is_executing:
+        _upgrade(pair, mine)
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
+    node = mine.node
+    partner = pair.partner_of(node)
+    packaging = layout.packaging(pair.settings.package_source)
+    units = (packaging.dhcp4_unit, packaging.agent_unit)
+    kea = _KEA.format(version=mine.gets)
+    install = f"{operations.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
+    stopped = False
+    try:
+        mark(node)
+        if mine.has != mine.gets:
+            say(f"    fetching Kea {mine.gets}; the server runs on")
+            run_commands([operations.apt_get(f"--download-only {install}")])
+        if look_at(node).unit(packaging.dhcp4_unit).is_active:
+            free_of_clients(pair, node)
+            stop(pair, node)
+        stopped = True
+        if mine.has != mine.gets:
+            say(f"    upgrading {node.name}; {partner.name} serves all clients meanwhile")
+            run_commands([
+                # Masked: a package's own script would start the new Kea on the old documents.
+                StringCommand("systemctl stop", packaging.agent_unit, "2>/dev/null;"
+                              " systemctl mask --quiet", *units),
+                StringCommand(_KEEP_LEASES.format(kept=_kept(mine))),
+                operations.apt_get(install),
+            ])  # fmt: skip
+            changed(node)
+        put_in_place(pair, node)
+        run_daemons(pair, node)
+        checks.await_answers(pair, node)
+        await_health(pair)
+    except Refusal as refusal:
+        raise _left(pair, mine, refusal, stopped=stopped) from refusal
+    say(f"    {node.name} runs Kea {mine.gets}, and the pair is healthy")
+    RUN.warn(pair, f"{mine}; the leases as they were are in {_kept(mine)} there")
+
+
+def _left(pair: Pair, mine: HostUpgrade, refusal: Refusal, *, stopped: bool) -> Refusal:
+    """Say how far it came. What serves is left alone: it is the only one that does."""
+    node, partner = mine.node, pair.partner_of(mine.node)
+    if not stopped:
+        return Refusal(
+            f"{node.name} was not upgraded, its server runs on: {refusal.why}",
+            refusal.remedy,
+            (node.name,),
+            f"stopped; {who_serves(pair)}",
+        )
+    return Refusal(
+        f"{node.name}, upgraded from {mine.has or 'half installed'} to {mine.gets}: {refusal.why}"
+        f"{own_words(node)}\n{who_serves(pair)}",
+        f"mend what it says on {node.name}, then run the same command again: it goes on from here. "
+        f"{partner.name} was not touched and must not be upgraded before. The leases that "
+        f"{node.name} had are in {_kept(mine)} there; without its lease files it gets all of them "
+        f"from {partner.name}",
+        (node.name,),
+        f"stopped; {node.name} is not back",
+    )
+
+
+# All that was built of Kea, since those packages want each other in the same version.
+_KEA = (
+    "$(dpkg-query -W -f '${{db:Status-Abbrev}} ${{source:Package}} ${{Package}}\\n' |"
+    " sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
+)
+_KEEP_LEASES = f"umask 077; mkdir -p {{kept}} && cp -a {layout.LEASES}* {{kept}}/ 2>/dev/null; true"
+
+
+def _kept(mine: HostUpgrade) -> str:
+    return f"{layout.STATE_DIR}/leases-of-{mine.has or 'unknown'}"
