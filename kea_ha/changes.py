@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from kea_ha import acceptance, documents, keeping, layout, live, plan, running
 from kea_ha.live import CHANGING, Anchors
+from kea_ha.running import Running
 from kea_ha.settings import Node, Pair, Problem
-from kea_ha.survey import Survey
+from kea_ha.survey import RemoteFile, Survey
 
 #: From this heartbeat on an operator may want to know what a change costs, in ms.
 _SLOW_HEARTBEAT_MS = 2000
@@ -83,6 +84,64 @@ def plan_change(pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors) -> 
     )
 
 
+def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
+    """What would change if what is kept were put back; None when it stands there.
+
+    The surveys tell of the state that is to be put back as what is kept.
+    """
+    order = sorted(
+        pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
+    )
+    found = []
+    for node in order:
+        survey = surveys[node.name]
+        lines = [
+            f"{path}: {_edit(survey.files.get(path), survey.kept.get(path), path)}"
+            for path in keeping.differing(survey, layout.KEPT)
+        ]
+        if lines:
+            found.append(HostChange(node, tuple(lines), restarts=True))
+    if not found:
+        return None
+    reasons = _unlivable_undo(pair, surveys)
+    return Change(tuple(found), together=bool(reasons))
+
+
+def undo_objections(
+    pair: Pair, surveys: Mapping[str, Survey], *, force: bool, accept_outage: bool
+) -> Iterable[Problem]:
+    """Why the state that these surveys tell of as kept must not be put back."""
+    for node in pair.nodes:
+        survey = surveys[node.name]
+        yield from live.out_for_maintenance(node.name, survey)
+        if "accepted" not in survey.state or not survey.kept:
+            yield Problem(
+                "the state to go back to",
+                "not kept on this host",
+                "an earlier state that was accepted (a change of CAs and an upgrade leave none)",
+                "give the settings as they were, and run deploy.py",
+                where=node.name,
+            )
+            return
+    if not force and not is_marked(surveys.values()):
+        yield from damage(pair, surveys)
+    reasons = _unlivable_undo(pair, surveys)
+    if reasons and not accept_outage:
+        yield _wants_outage(pair, surveys, reasons)
+
+
+def _unlivable_undo(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
+    found: list[str] = []
+    for node in pair.nodes:
+        survey = surveys[node.name]
+        if node.own_certificates and layout.HA_ANCHOR in keeping.differing(survey, layout.KEPT):
+            found.append(_ANOTHER_ANCHOR)
+        given, wished = running.read(survey), running.read_accepted(survey)
+        if given and wished:
+            found += _unlivable(given, wished)
+    return list(dict.fromkeys(found))
+
+
 def objections(
     pair: Pair, surveys: Mapping[str, Survey], *, force: bool, accept_outage: bool
 ) -> Iterable[Problem]:
@@ -93,16 +152,20 @@ def objections(
         yield from damage(pair, surveys)
     reasons = _incompatible(pair, surveys)
     if reasons and not accept_outage:
-        listed = "\n      ".join(reasons)
-        yield Problem(
-            "the change",
-            f"one that the two servers cannot live with half done:\n      {listed}",
-            "changes that can be made on one server while the other serves",
-            f"give --data accept_outage=true to make it all the same: both servers are then "
-            f"restarted at once, and no client is served for {_outage_s(pair, surveys):.0f} s or "
-            "so. docs/runbook.md, Change a live pair",
-            where=pair.name,
-        )
+        yield _wants_outage(pair, surveys, reasons)
+
+
+def _wants_outage(pair: Pair, surveys: Mapping[str, Survey], reasons: Iterable[str]) -> Problem:
+    listed = "\n      ".join(reasons)
+    return Problem(
+        "the change",
+        f"one that the two servers cannot live with half done:\n      {listed}",
+        "changes that can be made on one server while the other serves",
+        f"give --data accept_outage=true to make it all the same: both servers are then "
+        f"restarted at once, and no client is served for {_outage_s(pair, surveys):.0f} s or "
+        "so. docs/runbook.md, Change a live pair",
+        where=pair.name,
+    )
 
 
 def cost(pair: Pair, change: Change, surveys: Mapping[str, Survey]) -> str:
@@ -153,7 +216,7 @@ def _outage_s(pair: Pair, surveys: Mapping[str, Survey]) -> float:
 
 def _settings_changed(pair: Pair, survey: Survey) -> Iterable[str]:
     try:
-        before = json.loads(survey.state.get("settings", ""))
+        before = json.loads(survey.kept_settings)
     except ValueError:
         return  # rolled out before settings were kept
     now = json.loads(keeping.settings_text(pair))
@@ -167,7 +230,8 @@ def _hand_edits(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
         for path in keeping.hand_edits(survey):
             yield Problem(
                 path,
-                f"not as the last rollout left it:\n      {_edit(path, survey)}",
+                "not as the last rollout left it:\n      "
+                f"{_edit(survey.kept.get(path), survey.files.get(path), path)}",
                 "documents that only the rollout writes",
                 "take what is wanted of it into the settings (or `extra`); then --data force=true "
                 "writes the document anew",
@@ -175,14 +239,14 @@ def _hand_edits(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
             )
 
 
-def _edit(path: str, survey: Survey) -> str:
-    kept, now = (files.get(path) for files in (survey.kept, survey.files))
-    if kept is None or now is None:
-        return "it was removed" if now is None else "it is not the rollout's"
+def _edit(old: RemoteFile | None, new: RemoteFile | None, path: str) -> str:
+    """How a file became another, in words."""
+    if old is None or new is None:
+        return "removed" if new is None else "added"
     if path not in (layout.KEA_CONF, layout.AGENT_CONF):
         return "its text differs"
     try:
-        before, after = (documents.parse_document(f.content or "{}") for f in (kept, now))
+        before, after = (documents.parse_document(f.content or "{}") for f in (old, new))
     except ValueError as error:
         return f"it is no document any more: {error}"
     found = [str(one) for one in documents.differences(before, after)]
@@ -222,24 +286,32 @@ def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
             and own.anchor in survey.files
             and not plan.same_file(survey, own.anchor, layout.HA_ANCHOR)
         ):
-            found.append(
-                "the anchor of the peers changes: the changed server and the other one would turn "
-                "each other away"
-            )
+            found.append(_ANOTHER_ANCHOR)
         wished = running.parse(
             documents.parse_document(plan.make_plan(pair, node, survey).dhcp4.content)
         )
-        for number, prefix in given.subnets.items():
-            new = wished.subnets.get(number)
-            if new != prefix:
-                became = f"becomes {new}" if new else "is removed"
-                found.append(
-                    f"subnet {number} ({prefix}) {became}: the changed server would turn away "
-                    "the leases that the other one still gives there"
-                )
-        if given.peers != wished.peers:
-            found.append(
-                "a server's name, role, address or ha_port changes: the changed server and the "
-                "other one would not find each other"
-            )
+        found += _unlivable(given, wished)
     return list(dict.fromkeys(found))
+
+
+_ANOTHER_ANCHOR = (
+    "the anchor of the peers changes: the changed server and the other one would turn each other "
+    "away"
+)
+
+
+def _unlivable(given: Running, wished: Running) -> Iterable[str]:
+    """What a server that is as ``given`` could not live with in a partner that is as ``wished``."""
+    for number, prefix in given.subnets.items():
+        new = wished.subnets.get(number)
+        if new != prefix:
+            became = f"becomes {new}" if new else "is removed"
+            yield (
+                f"subnet {number} ({prefix}) {became}: the changed server would turn away the "
+                "leases that the other one still gives there"
+            )
+    if given.peers != wished.peers:
+        yield (
+            "a server's name, role, address or ha_port changes: the changed server and the other "
+            "one would not find each other"
+        )

@@ -113,7 +113,7 @@ def refuse(pair: Pair, found: Sequence[Problem]) -> None:
     :raises Refusal: with all of them, once for the pair.
     """
     if found:
-        _only_once(pair)
+        only_once(pair)
         raise Refusal(
             f"{_count(found, 'problem')}:\n{_numbered(found)}",
             "mend what is listed, then run the same command again",
@@ -303,7 +303,7 @@ def judge(*, pair: Pair, node: Node) -> Commands:
     for text in acceptance.notes(pair, EVIDENCE):
         RUN.warn(pair, text)
     if found:
-        _only_once(pair)
+        only_once(pair)
         raise Refusal(
             f"{acceptance.serving(pair, _surveys(EVIDENCE))}; {_count(found, 'finding')}:\n"
             f"{_numbered(found)}",
@@ -320,7 +320,7 @@ def _surveys(evidence: Mapping[str, Evidence]) -> dict[str, Survey]:
     return {name: known.survey for name, known in evidence.items()}
 
 
-def _only_once(pair: Pair) -> None:
+def only_once(pair: Pair) -> None:
     """Let the first host alone say what concerns the pair; the other one stops without a word.
 
     :raises PartnerFailed: on the other one.

@@ -13,7 +13,7 @@ from pathlib import Path
 from pyinfra import inventory
 from pyinfra.api.host import Host
 
-from kea_ha import pki, plan, survey
+from kea_ha import layout, pki, plan, survey
 from kea_ha.live import Anchors
 from kea_ha.plan import Plan
 from kea_ha.record import RUN
@@ -36,17 +36,23 @@ def look_at(node: Node, *, anew: bool = False) -> Survey:
     """
     if anew or node.name not in RUN.surveys:
         before = time.time()
-        answer = ask(host_of(node), survey.build_script(node.own_certificates))
-        try:
-            found = survey.parse_survey(answer.stdout.splitlines())
-        except survey.SurveyError as error:
-            raise Refusal(
-                f"{node.name} could not be read: {error}: {answer.words}", AS_ROOT
-            ) from error
+        found = read(node)
         RUN.surveys[node.name] = found
         # The script reads the clock first, so its answer is nearer to the start.
         RUN.skews[node.name] = found.epoch - before
     return RUN.surveys[node.name]
+
+
+def read(node: Node, kept: str = layout.KEPT_DIR) -> Survey:
+    """Survey a host; ``kept`` is the accepted state that it is to tell of.
+
+    :raises Refusal: when the host does not answer, or not in full.
+    """
+    answer = ask(host_of(node), survey.build_script(node.own_certificates, kept))
+    try:
+        return survey.parse_survey(answer.stdout.splitlines())
+    except survey.SurveyError as error:
+        raise Refusal(f"{node.name} could not be read: {error}: {answer.words}", AS_ROOT) from error
 
 
 def plan_for(pair: Pair, node: Node) -> Plan:

@@ -16,10 +16,14 @@ from kea_ha.settings import Node, Pair
 from kea_ha.survey import RemoteFile, Survey
 
 
-def is_current(pair: Pair, survey: Survey) -> bool:
-    """Whether what is kept is what stands on the host now, and was written for these settings."""
-    same_settings = survey.state.get("settings", "").strip() == settings_text(pair)
-    return bool(survey.kept) and same_settings and not _differing(survey, layout.KEPT)
+def is_kept(survey: Survey) -> bool:
+    """Whether what is kept is what stands on the host now."""
+    return bool(survey.kept) and not differing(survey, layout.KEPT)
+
+
+def is_of(pair: Pair, survey: Survey) -> bool:
+    """Whether what is kept was accepted with these settings."""
+    return survey.kept_settings.strip() == settings_text(pair)
 
 
 def settings_text(pair: Pair) -> str:
@@ -29,10 +33,12 @@ def settings_text(pair: Pair) -> str:
 
 def hand_edits(survey: Survey) -> tuple[str, ...]:
     """The documents that are not as this project last left them; nothing if none is kept yet."""
-    return _differing(survey, layout.DOCUMENTS) if survey.kept else ()
+    return differing(survey, layout.DOCUMENTS) if survey.kept else ()
 
 
-def _differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
+def differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
+    """Those of these files that are not as what is kept."""
+
     def digest(files: Mapping[str, RemoteFile], path: str) -> str:
         return files[path].sha256 if path in files else "nothing"
 
@@ -42,23 +48,25 @@ def _differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
 def keep_script(node: Node) -> str:
     """Keep what stands on the host now; what was kept before stays once more.
 
-    The kept state is complete under its name, or not there: it takes it by a rename.
+    The script reads the settings that it was accepted with. The kept state is complete under its
+    name, or not there: it takes it by a rename.
     """
     return _KEEP.format(
         last=layout.KEPT_DIR,
         before=layout.KEPT_BEFORE_DIR,
+        settings=layout.KEPT_SETTINGS,
         files=shlex.join((*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
         units=shlex.join(ALL_UNITS),
     )
 
 
-def put_back_script(restart: Collection[str]) -> str:
+def put_back_script(restart: Collection[str], kept: str = layout.KEPT_DIR) -> str:
     """Put back what is kept, file by file, and run on it those of these units that were enabled.
 
-    Those that were not are stopped.
+    Those that were not are stopped. ``kept`` is the last accepted state, or the one before it.
     """
     return (_PUT_BACK + (_RESTART if restart else "")).format(
-        last=layout.KEPT_DIR,
+        last=kept,
         documents=shlex.join(layout.DOCUMENTS),
         tls=layout.TLS_DIR,
         units=shlex.join(restart),
@@ -77,7 +85,7 @@ ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
 
 # In /, since cp of Debian 12 looks there for the directories that it is to make alike.
 _KEEP = """set -e; umask 077; cd /
-rm -rf {last}.new; mkdir -p {last}.new
+rm -rf {last}.new; mkdir -p {last}.new; cat > {last}.new/{settings}
 for file in {files}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
 for unit in {units}; do
   ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"

@@ -127,5 +127,6 @@ STARTED_DIR: Final = f"{VOLATILE_DIR}/started"
 # what was accepted before that.
 KEPT_DIR: Final = f"{STATE_DIR}/last"
 KEPT_BEFORE_DIR: Final = f"{STATE_DIR}/before"
-SETTINGS_FILE: Final = f"{STATE_DIR}/settings"
+#: In each of them: the settings that it was accepted with.
+KEPT_SETTINGS: Final = "settings"
 KEPT: Final = (*DOCUMENTS, *HA_FILES, *API_FILES)

@@ -14,6 +14,7 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 
 from kea_ha import keeping, layout, plan
+from kea_ha.checks import EVIDENCE
 from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
@@ -101,15 +102,19 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
     What stands on the host is kept there, to be put back when a later change does not work.
     """
     seen = look_at(node)
-    current = keeping.is_current(pair, seen)
-    if "accepted" in seen.state and "unfinished" not in seen.state and current:
+    # Both or none, that what is kept on the two is one state of the pair.
+    judged = [EVIDENCE[n.name].survey if n.name in EVIDENCE else look_at(n) for n in pair.nodes]
+    kept = all(map(keeping.is_kept, judged))
+    same_settings = keeping.is_of(pair, seen)
+    if "accepted" in seen.state and "unfinished" not in seen.state and kept and same_settings:
         host.noop(f"{node.name} is known as accepted")
         return
-    if not current:
-        yield StringCommand(keeping.keep_script(node))
-        text = keeping.settings_text(pair) + "\n"
-        yield write(layout.SETTINGS_FILE, text, mode="600", owner="root:root")
-        yield rename(layout.SETTINGS_FILE)
+    if not kept:
+        yield StringCommand(keeping.keep_script(node), _stdin=keeping.settings_text(pair))
+    elif not same_settings:
+        path = f"{layout.KEPT_DIR}/{layout.KEPT_SETTINGS}"
+        yield write(path, keeping.settings_text(pair), mode="600", owner="root:root")
+        yield rename(path)
     yield write(layout.ACCEPTED_FILE, time.strftime("%F %T %z") + "\n", mode="600",
                  owner="root:root")  # fmt: skip
     yield StringCommand("mv -f", f"{layout.ACCEPTED_FILE}.new", layout.ACCEPTED_FILE,

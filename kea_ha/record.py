@@ -32,6 +32,14 @@ class Failure:
     outcome: str = "stopped"
 
 
+@dataclass(frozen=True)
+class Goal:
+    """An accepted state to go back to: where it is kept, and the settings it was accepted with."""
+
+    kept: str
+    settings: str
+
+
 @dataclass
 class Run:
     """What this process knows. Keys are host names, or pair names where it says so."""
@@ -48,8 +56,12 @@ class Run:
     renew_before: datetime | None = None
     #: By pair: what is to change of a live pair.
     changes: dict[str, Change] = field(default_factory=dict)
+    #: By pair: the accepted state to go back to.
+    goals: dict[str, Goal] = field(default_factory=dict)
     #: By pair: the hosts to be upgraded, in their order.
     upgrades: dict[str, tuple[HostUpgrade, ...]] = field(default_factory=dict)
+    #: By pair: why a change of both servers at once has to be put back.
+    broken: dict[str, Exception] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: By pair: what to say when all went well.
     verdicts: dict[str, str] = field(default_factory=dict)

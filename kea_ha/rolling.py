@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand
+from pyinfra.api import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
 
 from kea_ha import acceptance, changes, checks, identities, keeping, layout, operations
@@ -21,6 +21,7 @@ from kea_ha.operations import rename, write
 from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
 from kea_ha.remote import (
+    AGAIN,
     Commands,
     Refusal,
     ask,
@@ -84,9 +85,59 @@ def restart_together(*, pair: Pair) -> Commands:
         return
     node = pair.node(host.name)
     if state.is_executing:
-        run_daemons(pair, node)
-        checks.await_answers(pair, node)
+        try:
+            run_daemons(pair, node)
+            checks.await_answers(pair, node)
+        except Refusal as refusal:
+            RUN.broken[pair.name] = refusal  # both are to be put back, and this is one of them
     yield FunctionCommand(counts_as_change, (), {})
+
+
+@checked_operation
+def settle_together(*, pair: Pair) -> Commands:
+    """See both healthy after they were restarted at once, or put back both."""
+    planned = RUN.changes.get(pair.name)
+    if planned is None or not planned.together:
+        host.noop("no change here that takes both servers at once")
+        return
+    if state.is_executing:
+        try:
+            if pair.name in RUN.broken:
+                raise RUN.broken[pair.name]
+            await_health(pair)
+        except Refusal as refusal:
+            raise _undone_together(pair, pair.node(host.name), refusal) from refusal
+    host.noop("both are healthy")
+    yield from ()
+
+
+def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
+    """Put back the last accepted state on this host, as its partner does on its own."""
+    said = f"both restarted with the change: {refusal.why}{own_words(node)}"
+    say("    undoing: the host gets back its last accepted state, as its partner does")
+    answer = ask(host, keeping.put_back_script(keeping.ALL_UNITS), timeout_s=120)
+    changed(node)
+    names = tuple(one.name for one in pair.nodes)
+    try:
+        if not answer.ok:
+            raise Refusal(f"{node.name}: {answer.words}", AGAIN)
+        await_health(pair)
+    except Refusal as second:
+        return Refusal(
+            f"{said}\nThe last accepted state was put back, but {second.why}\n{who_serves(pair)}",
+            "docs/runbook.md, When the pair is not accepted, goes through what may be wrong",
+            names,
+            "undone, and the pair is not healthy",
+        )
+    ask(host, f"rm -f {layout.UNFINISHED_FILE}")
+    changed(node)
+    checks.only_once(pair)
+    return Refusal(
+        f"{said}\nThe last accepted state was put back on both, and the pair is healthy again.",
+        _SETTINGS_FIRST,
+        names,
+        _AS_BEFORE,
+    )
 
 
 def counts_as_change(state: object, host: Host) -> bool:
@@ -138,10 +189,10 @@ def _prepare_together(pair: Pair, node: Node) -> None:
         raise _undone(pair, [(node, ()), *also], refusal) from refusal
 
 
-def mark(node: Node) -> None:
+def mark(node: Node, how: str = CHANGING) -> None:
     """Leave word that a change is under way here: a run that finds it may go on with it."""
-    if not look_at(node).state.get("unfinished", "").startswith(CHANGING):
-        note = f"{CHANGING} since {time.strftime('%F %T %z')}\n"
+    if not look_at(node).state.get("unfinished", "").startswith(how):
+        note = f"{how} since {time.strftime('%F %T %z')}\n"
         run_commands([
             write(layout.UNFINISHED_FILE, note, mode="600", owner="root:root"),
             rename(layout.UNFINISHED_FILE),
@@ -149,7 +200,7 @@ def mark(node: Node) -> None:
         changed(node)
     if not look_at(node).kept:
         # Rolled out before states were kept: what stands here now is what was accepted.
-        run_commands([keeping.keep_script(node)])
+        run_commands([StringCommand(keeping.keep_script(node), _stdin="not known")])
         changed(node)
 
 
@@ -284,7 +335,7 @@ def _surveys(pair: Pair) -> dict[str, Survey]:
 # Undo ----------------------------------------------------------------------------------------
 
 
-class _NotHealthy(Exception):
+class NotHealthy(Refusal):
     """Raised when a host has its old state back, and the pair is not healthy all the same."""
 
 
@@ -302,10 +353,10 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     for node, restart in undo:
         say(f"    undoing: {node.name} gets back its last accepted state")
         try:
-            _put_back(pair, node, restart)
-        except _NotHealthy as second:
+            put_back(pair, node, restart)
+        except NotHealthy as second:
             return Refusal(
-                f"{said}\nThe last accepted state was put back on {node.name}, but {second}.\n"
+                f"{said}\nThe last accepted state was put back on {node.name}, but {second.why}.\n"
                 f"{who_serves(pair)}",
                 "docs/runbook.md, When the pair is not accepted, goes through what may be wrong; "
                 "then run the same command with the settings as they were",
@@ -324,13 +375,18 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     names = " and ".join(node.name for node in nodes)
     return Refusal(
         f"{said}\nThe last accepted state was put back on {names}, and the pair is healthy again.",
-        "put the settings right first: the next deploy.py would try the same ones again",
+        _SETTINGS_FIRST,
         tuple(node.name for node in nodes),
-        "undone; the pair is as it was before",
+        _AS_BEFORE,
     )
 
 
-def _put_back(pair: Pair, node: Node, restart: tuple[str, ...]) -> None:
+_SETTINGS_FIRST = "put the settings right first: the next deploy.py would try the same ones again"
+_AS_BEFORE = "undone; the pair is as it was before"
+
+
+def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layout.KEPT_DIR) -> None:
+    """Put back an accepted state, its partner serving, and see the pair healthy again."""
     on = host_of(node)
     if _unit(pair) in restart:
         free_of_clients(pair, node)
@@ -338,14 +394,14 @@ def _put_back(pair: Pair, node: Node, restart: tuple[str, ...]) -> None:
             stop(pair, node)
         except Refusal as refusal:
             say(f"    {refusal.why}; putting back all the same")
-    answer = ask(on, keeping.put_back_script(restart), timeout_s=120)
+    answer = ask(on, keeping.put_back_script(restart, kept), timeout_s=120)
     changed(node)
     if not answer.ok:
         raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")
     try:
         await_health(pair)
     except Refusal as refusal:
-        raise _NotHealthy(refusal.why) from refusal
+        raise NotHealthy(refusal.why, refusal.remedy) from refusal
     ask(on, f"rm -f {layout.UNFINISHED_FILE}")
     changed(node)
 

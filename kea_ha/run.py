@@ -47,6 +47,10 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "ca": "true changes the CAs, and so every certificate",
         "force": "true renews them although the pair is damaged",
     },
+    "runbook/undo.py": {
+        "force": "true undoes although the pair is damaged",
+        "accept_outage": "true undoes although no client is served for a while",
+    },
     "runbook/upgrade.py": {"force": "true upgrades although the pair is damaged"},
     "runbook/verify.py": {},
 }

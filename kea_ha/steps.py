@@ -22,6 +22,7 @@ from kea_ha import (
     marks,
     operations,
     rolling,
+    undoing,
     upgrading,
 )
 from kea_ha.preflight import Agreed
@@ -70,6 +71,7 @@ def roll(pair: Pair) -> None:
         rolling.change(name=f"Change the {which} server, its partner serving", pair=pair, turn=turn)
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's change")
     rolling.restart_together(name="Restart both at once, if that was accepted", pair=pair)
+    rolling.settle_together(name="See both healthy after that, or undo it", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
 
 
@@ -86,6 +88,27 @@ def end_change_of_cas(pair: Pair) -> None:
     marks.forget_before(name="Remove what could bring the old CAs back", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="forgetting the old CAs")
     authorities.end_change(name="Keep the new CAs alone", pair=pair)
+
+
+@deploy("Undo")
+def undo(pair: Pair, *, agreed: Agreed) -> None:
+    """Put back what was accepted before, one server after the other, its partner serving."""
+    undoing.decide(
+        name="Judge both hosts together",
+        pair=pair,
+        force=agreed.force,
+        accept_outage=agreed.accept_outage,
+    )
+    hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
+    rolling.announce(name="Say what is put back", pair=pair)
+    undoing.begin(name="Try the earlier document", pair=pair, node=this_node(pair))
+    hold_together(name="Both hosts go on", pair=pair, after="trying the earlier documents")
+    for turn, which in enumerate(("first", "second")):
+        undoing.undo(name=f"Put back the {which} server's state", pair=pair, turn=turn)
+        hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's undo")
+    undoing.undo_together(name="Put back both at once, if that was accepted", pair=pair)
+    hold_together(name="Both hosts go on", pair=pair, after="undoing both at once")
+    undoing.keep(name="Take it for what was accepted last", pair=pair, node=this_node(pair))
 
 
 @deploy("Upgrade")

@@ -135,6 +135,7 @@ class Survey:
     state: Mapping[str, str]
     started_from: Mapping[str, str]
     kept: Mapping[str, RemoteFile]
+    kept_settings: str
     firewall: str
     leases: int
     status: Any
@@ -173,8 +174,12 @@ class Survey:
         )
 
 
-def build_script(own: OwnCertificates | None = None) -> str:
-    """The survey as one shell script; ``own`` are identity files that the host brings itself."""
+def build_script(own: OwnCertificates | None = None, kept: str = layout.KEPT_DIR) -> str:
+    """The survey as one shell script.
+
+    ``own`` are identity files that the host brings itself; ``kept`` is the accepted state to tell
+    of, the last one or the one before it.
+    """
     quoted = shlex.join
     certificates = [*layout.HA_FILES, *layout.API_FILES]
     keys = [*layout.KEYS]
@@ -188,7 +193,8 @@ def build_script(own: OwnCertificates | None = None) -> str:
         secrets=quoted([*keys, layout.API_PASSWORD_FILE]),
         certificates=quoted(certificates),
         keys=quoted(keys),
-        kept=quoted([f"{layout.KEPT_DIR}{path}" for path in layout.KEPT]),
+        kept=quoted([f"{kept}{path}" for path in layout.KEPT]),
+        settings=f"{kept}/{layout.KEPT_SETTINGS}",
         state=layout.STATE_DIR,
         started=layout.STARTED_DIR,
         socket=layout.CONTROL_SOCKET,
@@ -231,11 +237,12 @@ tell document {documents}
 tell secret {secrets}
 tell certificate {certificates}
 tell kept {kept}
+tell settings {settings}
 tell state {state}/*
 tell started {started}/*
 # Those that may be read. The secrets are not among them.
 set --
-for file in /etc/os-release {documents} {certificates} {kept} {state}/* {started}/*; do
+for file in /etc/os-release {documents} {certificates} {kept} {settings} {state}/* {started}/*; do
   [ -f "$file" ] && set -- "$@" "$file"
 done
 say attributes; stat -c '%a %U:%G %n' "$@" {secrets}
@@ -338,7 +345,8 @@ def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
         public_keys={path: "\n".join(body) + "\n" for path, body in each("public")},
         state={_name(path): "\n".join(contents.get(path, ())) for path in told("state")},
         started_from={_name(path): "\n".join(contents.get(path, ())) for path in told("started")},
-        kept={p.removeprefix(layout.KEPT_DIR): one for p, one in files("kept").items()},
+        kept={_place(path): one for path, one in files("kept").items()},
+        kept_settings="\n".join(line for p in told("settings") for line in contents.get(p, ())),
         firewall="\n".join(lines("firewall")),
         leases=sum(int(count) for count in lines("leases")),
         status=status,
@@ -492,6 +500,11 @@ def _parse_digest(line: str) -> tuple[str, str]:
     if digest.startswith("\\"):
         return path.replace("\\\\", "\\"), digest[1:]
     return path, digest
+
+
+def _place(kept: str) -> str:
+    """Where a kept file stands when it is in use."""
+    return kept.removeprefix(layout.KEPT_DIR).removeprefix(layout.KEPT_BEFORE_DIR)
 
 
 def _name(path: str) -> str:

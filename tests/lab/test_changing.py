@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(400)
 
 GAP_S = 1.0 + 0.5
 ROTATE = ("-y", "inventory.py", "runbook/rotate.py")
+UNDO = ("-y", "inventory.py", "runbook/undo.py")
 MAINTAIN = ("-y", "inventory.py", "runbook/maintain.py")
 MANY_CLIENTS = ("--data", f"subnets={json.dumps(MANY)}", *FAST)
 
@@ -200,6 +201,63 @@ def test_a_change_that_keeps_a_server_from_starting_is_undone(
     )
 
 
+def test_a_finished_change_is_undone_by_hand_unnoticed(lab: Lab, operator: Clone) -> None:
+    """`undo.py`: what was accepted before is back on both; done once more, the change is."""
+    before = (*MANY_CLIENTS, *lifetime(42500), "--data", "thread_pool_size=3")
+    after = (*MANY_CLIENTS, *lifetime(42600))
+    assert operator.deploy(*before).verdict
+    documents = [bench.document(lab, host) for host in HOSTS]
+    assert operator.deploy(*after).verdict
+
+    with steady(lab) as served:
+        outcome = operator.run(*UNDO, *after)
+
+    assert 0 == outcome.status
+    assert "undone. Both hosts are as they were" in outcome.last_block
+    assert "would change this again: setting thread_pool_size: 3 -> 4" in outcome.last_block
+    assert outcome.output.index("host-2 has its earlier state") < outcome.output.index(
+        "host-1 has its earlier state"
+    )
+    assert documents == [bench.document(lab, host) for host in HOSTS]
+    unnoticed(lab, served)
+    assert (0, 0) == operator.deploy(*before).totals()[:2]
+    assert 0 == operator.run(*UNDO, *after).status
+    assert (0, 0) == operator.deploy(*after).totals()[:2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["Try the earlier document", "host-2 has its", "host-1 steps"])
+def test_an_undo_that_was_killed_goes_on(lab: Lab, operator: Clone, stage: str) -> None:
+    """It comes to the same end, and not forward again."""
+    before, after = ((*MANY_CLIENTS, *lifetime(seconds)) for seconds in (42700, 42800))
+    assert operator.deploy(*before).verdict
+    assert operator.deploy(*after).verdict
+    with steady(lab) as served:
+        running = operator.start(*UNDO, *after)
+        running.wait_for(stage)
+        running.kill()
+        outcome = operator.run(*UNDO, *after)
+
+    assert 0 == outcome.status, outcome.output
+    unnoticed(lab, served)
+    for host in HOSTS:
+        assert 42700 == bench.document(lab, host)["Dhcp4"]["valid-lifetime"]
+    assert (0, 0) == operator.deploy(*before).totals()[:2]
+
+
+def test_a_change_that_was_cut_off_is_undone_by_hand(lab: Lab, operator: Clone) -> None:
+    """To what was accepted last, not to what was accepted before that."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(42900)).verdict
+    running = operator.start(*DEPLOY, *MANY_CLIENTS, *lifetime(42950))
+    running.wait_for("host-2 is changed")
+    running.kill()
+
+    outcome = operator.run(*UNDO, *MANY_CLIENTS, *lifetime(42950))
+
+    assert 0 == outcome.status, outcome.output
+    served_by(lab, operator, *lifetime(42900))
+
+
 def test_a_hands_edit_is_shown_and_kept_until_forced(lab: Lab, operator: Clone) -> None:
     """What was edited where, and the two values; with force=true it is written anew."""
     assert operator.deploy(*MANY_CLIENTS, *lifetime(43000)).verdict
@@ -247,7 +305,29 @@ def test_what_a_pair_cannot_live_with_half_done_wants_an_outage(lab: Lab, operat
     for host in HOSTS:
         (subnet,) = bench.document(lab, host)["Dhcp4"]["subnet4"]
         assert "192.168.0.0/17" == subnet["subnet"]
-    assert operator.deploy(*MANY_CLIENTS, "--data", "accept_outage=true").verdict
+    refused = operator.run(*UNDO, *settings).refusal
+    assert "accept_outage=true" in refused
+    assert 0 == operator.run(*UNDO, *settings, "--data", "accept_outage=true").status
+    served_by(lab, operator)
+
+
+@pytest.mark.slow
+def test_a_change_of_both_at_once_that_does_not_work_is_undone_on_both(
+    lab: Lab, operator: Clone
+) -> None:
+    """One of the two does not start with it: both get back what was accepted."""
+    assert operator.deploy(*MANY_CLIENTS, *lifetime(49500)).verdict
+    refuses_to_start_with(lab, "host-2", 49600)
+    renumbered = json.dumps([{**MANY[0], "id": 7}])
+    settings = ("--data", f"subnets={renumbered}", *FAST, *lifetime(49600))
+
+    outcome = operator.deploy(*settings, "--data", "accept_outage=true")
+
+    assert "undone; the pair is as it was before" in outcome.refusal
+    served_by(lab, operator, *lifetime(49500))
+    bench.sh(
+        lab, "host-2", f"rm /etc/systemd/system/{UNITS[0]}.d/zz-fault.conf; systemctl daemon-reload"
+    )
 
 
 STAGES = (

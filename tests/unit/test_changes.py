@@ -28,8 +28,8 @@ def accepted(host: str, **facts: Any) -> Survey:
     """A host of a pair that was accepted as it stands, and has kept that."""
     survey = as_planned(PAIR, host)
     kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
-    state = {**survey.state, "settings": keeping.settings_text(PAIR)}
-    return replace(survey, **{"kept": kept, "state": state, **facts})
+    settings = keeping.settings_text(PAIR)
+    return replace(survey, **{"kept": kept, "kept_settings": settings, **facts})
 
 
 def both(of_first: Survey | None = None, of_second: Survey | None = None) -> dict[str, Survey]:
@@ -228,14 +228,15 @@ def test_a_slow_heartbeat_is_told_with_the_setting_that_shrinks_it() -> None:
     assert ("heartbeat_delay=1000" in said) == (running >= 2000)
 
 
-def test_what_is_kept_is_current_until_a_file_or_a_setting_changes() -> None:
+def test_what_is_kept_is_kept_until_a_file_changes() -> None:
     """Else a second run would keep the same once more, and lose what was accepted before."""
     survey = accepted("host-1")
-    assert keeping.is_current(PAIR, survey)
-    assert not keeping.is_current(CHANGED, survey)
+    assert keeping.is_kept(survey)
+    assert keeping.is_of(PAIR, survey)
+    assert not keeping.is_of(CHANGED, survey)
     for path in layout.KEPT:
         if path in survey.files:
             changed = replace(survey.files[path], sha256="0" * 64)
             files = {**survey.files, path: changed}
-            assert not keeping.is_current(PAIR, replace(survey, files=files)), path
-    assert not keeping.is_current(PAIR, replace(survey, kept={}))
+            assert not keeping.is_kept(replace(survey, files=files)), path
+    assert not keeping.is_kept(replace(survey, kept={}))

@@ -1,0 +1,152 @@
+"""pyinfra operations that put back, on both hosts, a state that was accepted before.
+
+Of a change that was not finished that is the last accepted state, of a finished one the state
+before it. It is put back as it was made: one server at a time, its partner serving.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, StringCommand
+
+from kea_ha import acceptance, changes, checks, documents, keeping, layout
+from kea_ha.facts import changed, look_at, plan_for, read
+from kea_ha.live import CHANGING
+from kea_ha.record import RUN, Goal
+from kea_ha.remote import Commands, Refusal, ask, checked_operation, say
+from kea_ha.rolling import await_health, counts_as_change, mark, own_words, put_back, who_serves
+from kea_ha.settings import Node, Pair
+
+#: How the mark begins while a state before the last accepted one is being put back.
+_UNDOING = f"{CHANGING} (undoing)"
+
+
+@checked_operation
+def decide(*, pair: Pair, force: bool, accept_outage: bool) -> Commands:
+    """Refuse, with every reason at once, or plan what is put back where."""
+    kept = _goal(pair)
+    surveys = {node.name: read(node, kept) for node in pair.nodes}
+    found = changes.undo_objections(pair, surveys, force=force, accept_outage=accept_outage)
+    checks.refuse(pair, list(found))
+    RUN.changes.pop(pair.name, None)
+    RUN.goals[pair.name] = Goal(kept, surveys[pair.primary.name].kept_settings)
+    if planned := changes.plan_undo(pair, surveys):
+        RUN.changes[pair.name] = planned
+    host.noop("decided")
+    yield from ()
+
+
+def _goal(pair: Pair) -> str:
+    marks = [look_at(node).state.get("unfinished", "") for node in pair.nodes]
+    cut_off = any(m.startswith(CHANGING) and not m.startswith(_UNDOING) for m in marks)
+    return layout.KEPT_DIR if cut_off else layout.KEPT_BEFORE_DIR
+
+
+@checked_operation
+def begin(*, pair: Pair, node: Node) -> Commands:
+    """Have this host's Kea look at the document that it is to go back to, and mark the host."""
+    if pair.name not in RUN.changes:
+        host.noop("nothing to undo")
+        return
+    goal = RUN.goals[pair.name]
+    if state.is_executing:
+        candidate = f"{layout.KEA_CONF}.new"
+        answer = ask(
+            host,
+            f"cp -a {goal.kept}{layout.KEA_CONF} {candidate} && "
+            f"{{ {plan_for(pair, node).dhcp4.check} {candidate} 2>&1; code=$?; rm -f {candidate}; "
+            "exit $code; }",
+        )
+        if not answer.ok:
+            raise Refusal(
+                f"the Kea on {node.name} does not take the document that it had before. In its own "
+                f"words:\n{answer.words}",
+                "give the settings as they were, and run deploy.py: it writes documents for the "
+                "Kea that is installed",
+                outcome="refused; nothing was changed",
+            )
+        mark(node, CHANGING if goal.kept == layout.KEPT_DIR else _UNDOING)
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+@checked_operation
+def undo(*, pair: Pair, turn: int) -> Commands:
+    """Put the earlier state back on the host whose turn it is, while its partner serves all."""
+    planned = RUN.changes.get(pair.name)
+    mine = planned.of(turn) if planned else None
+    if planned is None or planned.together or mine is None or mine.node.name != host.name:
+        host.noop("it is not this host's turn, or nothing is to be undone")
+        return
+    if state.is_executing:
+        try:
+            put_back(pair, mine.node, keeping.ALL_UNITS, RUN.goals[pair.name].kept)
+        except Refusal as refusal:
+            raise _stopped(pair, mine.node, refusal) from refusal
+        say(f"    {mine.node.name} has its earlier state, and the pair is healthy")
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+@checked_operation
+def undo_together(*, pair: Pair) -> Commands:
+    """Put it back on both at once, where the two could not live together half undone."""
+    planned = RUN.changes.get(pair.name)
+    if planned is None or not planned.together:
+        host.noop("nothing to be undone that takes both servers at once")
+        return
+    if state.is_executing:
+        node = pair.node(host.name)
+        kept = RUN.goals[pair.name].kept
+        answer = ask(host, keeping.put_back_script(keeping.ALL_UNITS, kept), timeout_s=120)
+        changed(node)
+        try:
+            if not answer.ok:
+                raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")
+            await_health(pair)
+        except Refusal as refusal:
+            raise _stopped(pair, node, refusal) from refusal
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
+    return Refusal(
+        f"the earlier state of {node.name} is back, or partly so, and the pair is not healthy: "
+        f"{refusal.why}{own_words(node)}\n{who_serves(pair)}",
+        f"{refusal.remedy}; then run the same command again, or deploy.py to go forward to the "
+        "settings at hand",
+        (node.name,),
+        "stopped while undoing",
+    )
+
+
+@checked_operation
+def keep(*, pair: Pair, node: Node) -> Commands:
+    """Take what was put back for what was accepted last; what was undone is kept before it."""
+    goal = RUN.goals.get(pair.name)
+    if goal is None or pair.name not in RUN.changes:
+        host.noop("nothing was undone")
+    else:
+        if goal.kept == layout.KEPT_BEFORE_DIR:
+            yield StringCommand(keeping.keep_script(node), _stdin=goal.settings or "not known")
+        yield StringCommand("rm -f", layout.UNFINISHED_FILE)
+        changed(node)
+    if state.is_executing:
+        _say_the_end(pair)
+
+
+def _say_the_end(pair: Pair) -> None:
+    if pair.name not in RUN.changes:
+        RUN.verdicts[pair.name] = "nothing to undo: what was accepted before stands there."
+        return
+    surveys = {node.name: look_at(node) for node in pair.nodes}
+    RUN.verdicts[pair.name] = (
+        f"undone. Both hosts are as they were accepted before, and healthy; "
+        f"{acceptance.serving(pair, surveys)}."
+    )
+    try:
+        before = json.loads(RUN.goals[pair.name].settings)
+    except ValueError:
+        return  # rolled out before settings were kept
+    for one in documents.differences(before, json.loads(keeping.settings_text(pair))):
+        RUN.warn(pair, f"the next deploy.py would change this again: setting {one}")
