@@ -39,8 +39,7 @@ def link_findings(pair: Pair, node: Node, survey: Survey) -> tuple[str, ...]:
     if reported.ha is not None and reported.ha.local.state != status.HOT_STANDBY:
         state = reported.ha.local.state
         return (f"{node.name} is in {state}: {status.explain_state(state, node.role)}",)
-    heartbeat = _heartbeat(pair, survey)
-    found = [f"{node.name}: {f}" for f in status.judge_link(reported, heartbeat)]
+    found = [f"{node.name}: {f}" for f in status.judge_link(reported, heartbeat(pair, survey))]
     recent = alarms(pair, node, survey).recent
     found += [f"{node.name}'s log: {words}" for words in journal.summary(recent)]
     return tuple(found)
@@ -51,7 +50,7 @@ def alarms(pair: Pair, node: Node, survey: Survey) -> journal.Alarms:
     return journal.alarms(
         journal.parse_log(survey.log),
         now=survey.local,
-        window=2 * _heartbeat(pair, survey),
+        window=2 * heartbeat(pair, survey),
         partner_address=pair.partner_of(node).address,
     )
 
@@ -106,7 +105,8 @@ def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...
             found += link_findings(pair, node, known)
             found += _daemon_findings(pair, node, known)
     if not silent:
-        found += _role_findings(pair, [surveys[node.name] for node in pair.nodes])
+        roles = _role_findings(pair, [surveys[node.name] for node in pair.nodes])
+        found += [one for one in roles if ": its state is " not in one]  # each link has said that
     return tuple(dict.fromkeys(found))
 
 
@@ -199,7 +199,8 @@ def notes(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _heartbeat(pair: Pair, survey: Survey) -> timedelta:
+def heartbeat(pair: Pair, survey: Survey) -> timedelta:
+    """How often this server asks after its partner, as it was configured."""
     given = running.read(survey)
     return given.heartbeat if given else timedelta(milliseconds=pair.settings.heartbeat_delay)
 

@@ -162,7 +162,7 @@ def _wants_outage(pair: Pair, surveys: Mapping[str, Survey], reasons: Iterable[s
         f"one that the two servers cannot live with half done:\n      {listed}",
         "changes that can be made on one server while the other serves",
         f"give --data accept_outage=true to make it all the same: both servers are then "
-        f"restarted at once, and no client is served for {_outage_s(pair, surveys):.0f} s or "
+        f"restarted at once, and no client is served for {outage_s(pair, surveys):.0f} s or "
         "so. docs/runbook.md, Change a live pair",
         where=pair.name,
     )
@@ -172,7 +172,7 @@ def cost(pair: Pair, change: Change, surveys: Mapping[str, Survey]) -> str:
     """What clients will notice of the change, and which setting would make it less."""
     restarts = [one.node.name for one in change.hosts if one.restarts]
     if change.together:
-        return f"Both servers restart at once: about {_outage_s(pair, surveys):.0f} s of no service"
+        return f"Both servers restart at once: about {outage_s(pair, surveys):.0f} s of no service"
     if not restarts:
         return "kea-dhcp4 runs on: clients notice nothing"
     return cost_of_restarts(pair, len(restarts), surveys)
@@ -209,7 +209,8 @@ def heartbeat_ms(pair: Pair, surveys: Mapping[str, Survey]) -> float:
     return max([pair.settings.heartbeat_delay, *old])
 
 
-def _outage_s(pair: Pair, surveys: Mapping[str, Survey]) -> float:
+def outage_s(pair: Pair, surveys: Mapping[str, Survey]) -> float:
+    """How long no client is served, about, when both servers restart at once, in seconds."""
     # Both wait for each other's heartbeat, the primary synchronises, is ready, and serves.
     return 3 * heartbeat_ms(pair, surveys) / 1000
 

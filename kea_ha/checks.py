@@ -132,8 +132,8 @@ def _look_ahead(pair: Pair) -> None:
 
 
 def _warn_of_unfinished_cas(pair: Pair) -> None:
-    rotating = "runbook/rotate.py" in RUN.scripts
-    if not rotating and pki.Store(PKI_DIR / pair.name, pair.name).stage is not None:
+    goes_on = {"runbook/rotate.py", "runbook/recover.py"} & set(RUN.scripts)
+    if not goes_on and pki.Store(PKI_DIR / pair.name, pair.name).stage is not None:
         RUN.warn(
             pair,
             "a change of the CAs is under way: runbook/rotate.py --data ca=true goes on with it",

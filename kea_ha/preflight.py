@@ -81,16 +81,23 @@ def problems(
     for node in pair.nodes:
         if node.name in seen:
             found += _host_problems(pair, node, seen[node.name], adopt=agreed.adopt)
-            found += _path_problems(pair, node, seen)
             found += _identity_problems(pair, node, seen[node.name].survey, anchors)
+    found += between(pair, seen)
     if all(node.name in seen for node in pair.nodes):
-        primary, standby = (seen[node.name] for node in pair.nodes)
-        found += _clock_problems(pair, primary, standby)
-        found += _version_problems(pair, primary.survey, standby.survey)
+        found += _version_problems(pair, *(seen[node.name].survey for node in pair.nodes))
     for name, one in seen.items():
         found += out_for_maintenance(name, one.survey)
     found += _live_problems(pair, seen, anchors, agreed)
     return tuple(dict.fromkeys(found))
+
+
+def between(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
+    """What keeps two hosts from each other, whatever runs on them: blocked paths, and clocks."""
+    for node in pair.nodes:
+        if node.name in seen:
+            yield from _path_problems(pair, node, seen)
+    if all(node.name in seen for node in pair.nodes):
+        yield from _clock_problems(pair, *(seen[node.name] for node in pair.nodes))
 
 
 def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
 
 from kea_ha.changes import Change
+from kea_ha.diagnosis import Diagnosis
 from kea_ha.preflight import Seen
 from kea_ha.settings import Pair
 from kea_ha.survey import Survey
@@ -56,6 +57,8 @@ class Run:
     renew_before: datetime | None = None
     #: By pair: what is to change of a live pair.
     changes: dict[str, Change] = field(default_factory=dict)
+    #: By pair: what is wrong with it, and what mends it.
+    diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
     #: By pair: the accepted state to go back to.
     goals: dict[str, Goal] = field(default_factory=dict)
     #: By pair: the hosts to be upgraded, in their order.

@@ -253,7 +253,7 @@ def stop(pair: Pair, node: Node) -> None:
     )
     changed(node)
     if partner_serves:
-        _await_state(partner, _heartbeat_s(pair) + _REQUEST_S, PARTNER_DOWN)
+        await_state(partner, _heartbeat_s(pair) + _REQUEST_S, PARTNER_DOWN)
 
 
 def _hand_over(partner: Node, node: Node) -> None:
@@ -266,14 +266,15 @@ def _hand_over(partner: Node, node: Node) -> None:
             f"look at {layout.LOG} on {partner.name}",
         )
     try:
-        _await_state(partner, _REQUEST_S, PARTNER_IN_MAINTENANCE, PARTNER_DOWN)
+        await_state(partner, _REQUEST_S, PARTNER_IN_MAINTENANCE, PARTNER_DOWN)
     except Refusal:
         ask_kea(partner, "ha-maintenance-cancel")
         raise
     say(f"    {partner.name} serves all clients; {node.name} steps down")
 
 
-def _await_state(node: Node, timeout_s: float, *states: str) -> None:
+def await_state(node: Node, timeout_s: float, *states: str) -> None:
+    """Wait until the server says that it is in one of these states."""
     wait_until(
         lambda: "" if (now := _state_of(node)) in states else f"{node.name} is in {now}",
         timeout_s=timeout_s,

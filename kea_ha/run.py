@@ -43,6 +43,7 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "host": "the host to take out",
         "done": "true brings the host back",
     },
+    "runbook/recover.py": {},
     "runbook/rotate.py": {
         "ca": "true changes the CAs, and so every certificate",
         "force": "true renews them although the pair is damaged",

@@ -21,6 +21,7 @@ from kea_ha import (
     maintenance,
     marks,
     operations,
+    recovery,
     rolling,
     undoing,
     upgrading,
@@ -88,6 +89,13 @@ def end_change_of_cas(pair: Pair) -> None:
     marks.forget_before(name="Remove what could bring the old CAs back", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="forgetting the old CAs")
     authorities.end_change(name="Keep the new CAs alone", pair=pair)
+
+
+@deploy("Recover")
+def recover(pair: Pair) -> None:
+    """Find out what is wrong, say it and what will be done, and do it."""
+    recovery.diagnose(name="Find out what is wrong", pair=pair)
+    recovery.cure(name="Mend it", pair=pair, node=this_node(pair))
 
 
 @deploy("Undo")

@@ -30,6 +30,8 @@ def main(argv: list[str]) -> int:
                 lab.kill(arguments.node)
             case "start":
                 lab.start(arguments.node)
+            case "replace":
+                Lab().replace(arguments.node)
             case "exec":
                 _exec(lab, arguments.node, arguments.command)
             case "status":
@@ -50,7 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     make_box.add_argument("--debian", choices=("12", "13"), default="13")
     verbs.add_parser("down", help="remove the lab, leaving nothing behind")
     verbs.add_parser("status", help="what is on; exit status 0 up, 3 down")
-    for verb, what in (("kill", "cut a machine's power"), ("start", "power a machine on")):
+    for verb, what in (
+        ("kill", "cut a machine's power"),
+        ("start", "power a machine on"),
+        ("replace", "put a fresh machine in the place of one (quick lab)"),
+    ):
         verbs.add_parser(verb, help=what).add_argument("node", metavar="NODE")
     run = verbs.add_parser("exec", help="run a command as root: exec NODE -- CMD…")
     run.add_argument("node", metavar="NODE")

@@ -29,6 +29,10 @@ Host {name}
 """
 
 
+def _known_host(node: Node, key: str) -> str:
+    return f"{node.name},{node.address} {key}\n"
+
+
 @dataclass(frozen=True)
 class Access:
     """The files in `directory`; ssh_config is there exactly while the lab is up."""
@@ -50,9 +54,20 @@ class Access:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         return make_key(self.directory / "id_ed25519", "kea-ha-lab")
 
+    @property
+    def public_key(self) -> str:
+        """The public half of the key that opens the machines."""
+        return (self.directory / "id_ed25519.pub").read_text().strip()
+
+    def trust(self, node: Node, host_key: str) -> None:
+        """Take `host_key` for that of the machine, and forget the one before it."""
+        lines = self.known_hosts.read_text().splitlines(keepends=True)
+        others = [line for line in lines if not line.startswith(f"{node.name},")]
+        self.known_hosts.write_text("".join([*others, _known_host(node, host_key)]))
+
     def write(self, host_keys: Mapping[Node, str]) -> None:
         """Write both files, given each machine's public host key."""
-        keys = [f"{node.name},{node.address} {key}\n" for node, key in host_keys.items()]
+        keys = [_known_host(node, key) for node, key in host_keys.items()]
         self.known_hosts.write_text("".join(keys))
         entries = [
             ENTRY.format(

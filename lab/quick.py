@@ -103,6 +103,18 @@ class Lab(AnyLab):
             machine.wait_until_booted(node)
             self.access.wait_for_ssh(node)
 
+    def replace(self, name: str) -> None:
+        """Put a fresh machine in the place of one that was lost: same name, nothing else."""
+        node = self.node(name)
+        with changing(f"replace {name}"), _usual_umask():
+            record = self._require_up()
+            keeper.power_off(node)
+            tree = Path(record.trees[node.kind])
+            self.access.trust(node, machine.make_disk(node, tree, self.access.public_key))
+            keeper.power_on(node, tree)
+            machine.wait_until_booted(node)
+            self.access.wait_for_ssh(node)
+
     def command(self, name: str, argv: Sequence[str]) -> list[str]:
         """The command that runs `argv` on the machine `name`; raises LabError if that is off."""
         return machine.command(self.node(name), argv)

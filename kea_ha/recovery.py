@@ -1,0 +1,223 @@
+"""pyinfra operations that find out what is wrong with a live pair, say it, and mend it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, StringCommand
+
+from kea_ha import (
+    acceptance,
+    checks,
+    diagnosis,
+    identities,
+    layout,
+    marks,
+    operations,
+    pki,
+    status,
+)
+from kea_ha.diagnosis import Diagnosis
+from kea_ha.facts import PKI_DIR, anchors_for, changed, look_at
+from kea_ha.probes import ask_kea
+from kea_ha.record import RUN
+from kea_ha.remote import (
+    AGAIN,
+    Commands,
+    PartnerFailed,
+    Refusal,
+    carry_out,
+    checked_operation,
+    run_commands,
+    say,
+    wait_until,
+)
+from kea_ha.rolling import (
+    await_health,
+    await_state,
+    counts_as_change,
+    free_of_clients,
+    own_words,
+    put_in_place,
+    run_daemons,
+    stop,
+    who_serves,
+)
+from kea_ha.settings import Node, Pair
+from kea_ha.status import PARTNER_DOWN
+
+
+@checked_operation
+def diagnose(*, pair: Pair) -> Commands:
+    """Say what was found and what will be done; refuse where something else has to come first."""
+    names = {node.name for node in pair.nodes}
+    if any(set(failure.hosts) & names for failure in RUN.failures):
+        raise PartnerFailed  # held by another run, or not to be read: that has been said
+    if len(pair.nodes) > sum(node.name in RUN.seen for node in pair.nodes):
+        _await_word_of_partner(pair, pair.node(host.name))
+    found = diagnosis.diagnose(pair, RUN.seen, anchors_for(pair))
+    checks.refuse(pair, list(diagnosis.problems(pair, RUN.seen, anchors_for(pair), found)))
+    RUN.diagnoses[pair.name] = found
+    if host.name == next(node.name for node in pair.nodes if node.name in RUN.seen):
+        for line in found.found:
+            say(f"    found: {line}")
+        say(f"    to do: {found.words}")
+    host.noop(found.cure)
+    yield from ()
+
+
+@checked_operation
+def cure(*, pair: Pair, node: Node) -> Commands:
+    """Do on this host what the diagnosis says."""
+    found = RUN.diagnoses.get(pair.name)
+    if found is None or found.cure == "nothing" or found.host not in ("", node.name):
+        host.noop("nothing is to be done here")
+        if found is not None and found.cure == "nothing":
+            _say_the_end(pair, found)
+        return
+    if state.is_executing:
+        try:
+            _CURES[found.cure](pair, node, found)
+        except Refusal as refusal:
+            raise Refusal(
+                f"{found.words}: {refusal.why}{own_words(node)}\n{who_serves(pair)}",
+                refusal.remedy,
+                refusal.hosts,
+                "not recovered",
+            ) from refusal
+        _say_the_end(pair, found)
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+def _await_word_of_partner(pair: Pair, node: Node) -> None:
+    """Wait until it is known whether this server hears of its partner still.
+
+    It has when there was an answer since we began, and it has not when there was none for two
+    heartbeats.
+    """
+    begun = time.monotonic()
+
+    def undecided() -> str:
+        survey = look_at(node, anew=True)
+        RUN.seen[node.name] = replace(RUN.seen[node.name], survey=survey)
+        try:
+            reported = status.parse_status(survey.status)
+        except status.StatusError:
+            return ""
+        heartbeat_s = acceptance.heartbeat(pair, survey).total_seconds()
+        age_s = reported.ha.remote.age_s if reported.ha else 0
+        if reported.ha is None or age_s > 2 * heartbeat_s or age_s < time.monotonic() - begun - 1:
+            return ""
+        return f"its partner answered {age_s} s ago"
+
+    wait_until(
+        undecided,
+        timeout_s=60,
+        what=f"whether {node.name} hears of its partner cannot be told",
+        remedy=AGAIN,
+    )
+
+
+def _say_the_end(pair: Pair, found: Diagnosis) -> None:
+    for line in found.found:
+        RUN.warn(pair, f"found: {line}")
+    RUN.warn(pair, found.words if found.cure == "nothing" else f"done: {found.words}")
+    missing = [node.name for node in pair.nodes if node.name not in RUN.seen]
+    if missing:
+        RUN.warn(
+            pair,
+            f"when {missing[0]} is back it joins by itself. If it is lost for good, put a fresh "
+            "machine with its name and address in its place, and run the same command again",
+        )
+
+
+def _wait(pair: Pair, node: Node, _found: Diagnosis) -> None:
+    unit = _unit(pair)
+    if look_at(node).unit(unit).enabled != "enabled":
+        run_commands([f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1"])
+        changed(node)
+    await_health(pair)
+
+
+def _take_over(pair: Pair, node: Node, _found: Diagnosis) -> None:
+    if not look_at(node).unit(_unit(pair)).is_active:
+        _start(pair, node)
+    # A partner that does not answer counts as down at once (Kea ARM, "The
+    # ha-maintenance-start Command").
+    ask_kea(node, "ha-maintenance-start")
+    await_state(node, 30, PARTNER_DOWN)
+
+
+def _rejoin(pair: Pair, node: Node, found: Diagnosis) -> None:
+    _renew(pair, node, found)
+    if look_at(node).status is not None:
+        free_of_clients(pair, node)
+        stop(pair, node)
+    _start_anew(pair, node, found)
+
+
+def _restart_both(pair: Pair, node: Node, found: Diagnosis) -> None:
+    _renew(pair, node, found)
+    _start_anew(pair, node, found)
+
+
+def _renew(pair: Pair, node: Node, found: Diagnosis) -> None:
+    if node.name in found.renew:
+        carry_out(identities.identity, pair=pair, node=node, which="ha")
+
+
+def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
+    if node.name in found.aside:
+        place = f"{layout.STATE_DIR}/damaged-leases-{time.strftime('%Y%m%d-%H%M%S')}"
+        say(f"    setting its lease file aside, in {place}")
+        run_commands([
+            f"systemctl stop {_unit(pair)}",
+            StringCommand(f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/"),
+        ])  # fmt: skip
+    _start(pair, node)
+    await_health(pair)
+
+
+def _start(pair: Pair, node: Node) -> None:
+    unit = _unit(pair)
+    run_commands([
+        f"systemctl unmask --quiet {unit} 2>/dev/null; "
+        f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1",
+        f"systemctl reset-failed {unit} 2>/dev/null; systemctl restart {unit}",
+    ])  # fmt: skip
+    changed(node)
+    checks.await_answers(pair, node)
+
+
+def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
+    """Set up the machine as the rollout does; its partner, which serves, is not touched."""
+    carry_out(marks.mark_unfinished, pair=pair, node=node, adopt=False)
+    carry_out(operations.prerequisites, node=node)
+    for which in ("ha", "api"):
+        carry_out(identities.identity, pair=pair, node=node, which=which)
+    put_in_place(pair, node)
+    run_daemons(pair, node)
+    checks.await_answers(pair, node)
+    await_health(pair)
+
+
+def _unit(pair: Pair) -> str:
+    return layout.packaging(pair.settings.package_source).dhcp4_unit
+
+
+_CURES = {
+    "wait": _wait,
+    "take over": _take_over,
+    "rejoin": _rejoin,
+    "restart both": _restart_both,
+    "rebuild": _rebuild,
+}
+
+
+def has_to_change_cas(pair: Pair) -> bool:
+    """Whether this run set up a machine in the place of a lost one, or a run before it did."""
+    found = RUN.diagnoses.get(pair.name)
+    rebuilt = found is not None and found.cure == "rebuild"
+    return rebuilt or pki.Store(PKI_DIR / pair.name, pair.name).stage is not None
