@@ -114,10 +114,9 @@ def read(directory: Path) -> Backup:
 
 def newest(root: Path, limit: int = 3) -> tuple[str, ...]:
     """The finished backups below ``root`` that were made last, newest first, at most ``limit``."""
-    found = [path.parent for path in root.glob(f"*/{_SUMS}")]
-    whole = [path for path in found if not path.name.endswith(_UNFINISHED)]
-    # Their names end in the time; those of several pairs are mixed.
-    return tuple(str(path) for path in sorted(whole, key=lambda p: p.name[-19:])[: -limit - 1 : -1])
+    found = [path.parent for path in root.glob(f"*-????-??-??T??-??-??/{_SUMS}")]
+    # By the time at the end of their names; those of several pairs are mixed.
+    return tuple(map(str, sorted(found, key=lambda p: p.name[-19:], reverse=True)[:limit]))
 
 
 def _named(

@@ -68,9 +68,9 @@ def write_script(
 ) -> str:
     """Put ``write_input`` of this content at ``path`` as ``user``, and move the ``others`` aside.
 
-    What was there is kept in ``aside``, a directory that is root's alone. The file appears whole or
-    not at all; until it does nothing that Kea reads is touched. It holds what all of the others
-    hold, and supersedes them, so they may be there for a while after it or not.
+    What was there, if anything, is kept in ``aside``, a directory that is root's alone. The file
+    appears whole or not at all; until it does nothing that Kea reads is touched. It has to hold
+    what all of the others hold: then it supersedes them, and they may stay for a while or not.
     """
     return _WRITE.format(
         path=shlex.quote(path),
@@ -119,10 +119,11 @@ echo 'Kea rotated its lease files each time that they were read' >&2; exit 1
 """
 
 # As Kea's own user wherever that user could put a link in the way. The digest tells whether all of
-# the input came: it ends early, without an error, when the connection breaks.
+# the input came: it ends early, without an error, when the connection breaks. What is left of it is
+# read to its end, or the connection would break over it before the reason has come back.
 _WRITE = """set -e; export LC_ALL=C; umask 077; cd /
 kea() {{ runuser -u {user} -- "$@"; }}
-trap 'kea rm -f {new}' EXIT
+trap 'cat >/dev/null; kea rm -f {new}' EXIT
 kea rm -f {new}
 kea sh -c 'umask 027; base64 -d | gzip -dc > "$1"' sh {new}
 echo '{digest}  '{new} | kea sha256sum --quiet -c -
@@ -132,5 +133,5 @@ mkdir {aside}
 sync -f {aside}
 kea mv -f {new} {path}
 for file in {others}; do [ ! -e "$file" ] || mv -f "$file" {aside}/; done
-sync -f {aside}; kea sync -f {path}
+sync -f {aside}; rmdir --ignore-fail-on-non-empty {aside}; kea sync -f {path}
 """

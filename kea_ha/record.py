@@ -13,6 +13,7 @@ from datetime import datetime
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
 
+from kea_ha.backups import Backup
 from kea_ha.changes import Change
 from kea_ha.preflight import Seen
 from kea_ha.settings import Pair
@@ -47,6 +48,8 @@ class Run:
     renew_before: datetime | None = None
     #: By pair: what is to change of a live pair.
     changes: dict[str, Change] = field(default_factory=dict)
+    #: What `--data from=` names, verified.
+    backup: Backup | None = None
     failures: list[Failure] = field(default_factory=list)
     #: By pair: what to say when all went well.
     verdicts: dict[str, str] = field(default_factory=dict)

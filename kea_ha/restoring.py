@@ -86,10 +86,13 @@ def notes(pair: Pair, backup: Backup, surveys: Mapping[str, Survey]) -> Iterator
             yield f"the backup has nothing of {node.name}: it gets what the other host had"
     over = len(_outside(pair, backup))
     if over:
-        yield f"{over} leases of the backup are over and of subnets that the pair does not have"
+        yield (
+            f"left out of the backup: {over} leases that are over, of subnets that the pair does "
+            "not have"
+        )
     unreadable = sum(one.unreadable for one in _sets(backup))
     if unreadable:
-        yield f"{unreadable} rows of the backup cannot be read; Kea leaves such rows out, too"
+        yield f"left out of the backup: {unreadable} rows that cannot be read, nor could Kea"
     for host, files in backup.hosts.items():
         live = surveys[host].files if host in surveys else {}
         for path in layout.DOCUMENTS:

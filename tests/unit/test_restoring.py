@@ -137,7 +137,7 @@ def test_leases_outside_that_are_over_or_gone_stand_against_nothing() -> None:
     backup = saved(row("10.0.0.5", cltt=1000), row("10.0.0.6", lifetime=0))
 
     assert [] == against(backup, both())
-    assert any("1 leases of the backup are over" in note for note in notes(backup))
+    assert any("left out of the backup: 1 leases that are over" in note for note in notes(backup))
     outcome = restoring.restoration(PAIR, backup, {"host-1": {}, "host-2": {}})
     assert b"10.0.0.5" not in outcome.files["host-1"].content
 
@@ -201,7 +201,7 @@ def test_a_backup_of_one_host_and_rows_that_cannot_be_read_are_told() -> None:
 
     assert 2 == len(notes(backup))
     assert any("has nothing of host-2" in note for note in notes(backup))
-    assert any("1 rows of the backup cannot be read" in note for note in notes(backup))
+    assert any("left out of the backup: 1 rows" in note for note in notes(backup))
 
 
 # --- what the files become ------------------------------------------------------------------
