@@ -145,6 +145,7 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
 def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     names = tuple(node.name for node in pair.nodes)
     aside = f"{layout.STATE_DIR}/leases-before-restore-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    begun: list[str] = []
     written: list[str] = []
     if ran:
         say("    stopping both servers: no client is served until they have started again")
@@ -154,11 +155,16 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
             _stop(pair, node)
         outcome = _merged(pair, backup)
         for node in pair.nodes:
-            _put(node, outcome.files[node.name], aside)
+            file = outcome.files[node.name]
+            if file.is_there:
+                say(f"    {node.name} has all of these leases, and no other")
+                continue
+            begun.append(node.name)
+            _put(node, file, aside)
             written.append(node.name)
     except Refusal as refusal:
         raise Refusal(
-            f"{refusal.why}\n{_what_stands(names, written, aside)}\n{_started_again(pair, ran)}",
+            f"{refusal.why}\n{_what_stands(begun, written, aside)}\n{_started_again(pair, ran)}",
             f"{refusal.remedy}; then run the same command again: it begins with what is there by "
             "then, and loses nothing",
             names,
@@ -174,14 +180,16 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
         await_health(pair)
     except Refusal as refusal:
         raise Refusal(
-            f"{refusal.why}\n{_what_stands(names, written, aside)}",
+            f"{refusal.why}\n{_what_stands(begun, written, aside)}",
             f"look at {layout.LOG} on both hosts; when it is mended, `pyinfra -y inventory.py "
             "deploy.py` starts what is down. The leases need not be restored again",
             names,
             "the leases are restored, and the pair is not healthy",
         ) from refusal
     RUN.warn(pair, f"restored from {backup.directory}: both hosts have {held}")
-    RUN.warn(pair, f"the lease files of before are in {aside}/ on each host that had others")
+    if written:
+        on = " and ".join(written)
+        RUN.warn(pair, f"what lease files {on} had before are there in {aside}/")
 
 
 def _merged(pair: Pair, backup: Backup) -> Restoration:
@@ -195,9 +203,6 @@ def _merged(pair: Pair, backup: Backup) -> Restoration:
 
 
 def _put(node: Node, file: HostFile, aside: str) -> None:
-    if file.is_there:
-        say(f"    {node.name} has all of these leases, and no other")
-        return
     answer = ask(
         host_of(node),
         copying.write_script(file.content, path=layout.LEASES, others=leases.BESIDES, aside=aside),
@@ -219,7 +224,14 @@ def _stop(pair: Pair, node: Node) -> None:
         what=f"kea-dhcp4 on {node.name} does not stop",
         remedy=f"look at `systemctl status {_unit(pair)}` on {node.name}",
     )
-    changed(node)
+    for one in look_at(node, anew=True).holders("udp", 67):
+        for program, pid in one.processes:
+            if program == "kea-dhcp4":
+                raise Refusal(
+                    f"a kea-dhcp4 still runs on {node.name} that {_unit(pair)} did not start "
+                    f"(process {pid})",
+                    f"end it on {node.name}",
+                )
 
 
 def _start(pair: Pair, node: Node) -> None:
@@ -234,15 +246,18 @@ def _start(pair: Pair, node: Node) -> None:
     changed(node)
 
 
-def _what_stands(names: Collection[str], written: Collection[str], aside: str) -> str:
-    if not written:
-        return "No lease file was changed."
-    left = [name for name in names if name not in written]
-    others = f" The lease files of {', '.join(left)} are as they were." if left else ""
-    return (
-        f"The leases are restored on {' and '.join(written)} (what was there before is in "
-        f"{aside}/).{others}"
-    )
+def _what_stands(begun: Collection[str], written: Collection[str], aside: str) -> str:
+    said = []
+    if written:
+        on = " and ".join(written)
+        said.append(f"The leases are restored on {on}; what was there before is in {aside}/.")
+    # Whether the last step was still done is not known when the connection broke.
+    said += [
+        f"{name} has its lease file as it was, or restored: whole in either case."
+        for name in begun
+        if name not in written
+    ]
+    return " ".join(said) or "No lease file was changed."
 
 
 def _started_again(pair: Pair, ran: Collection[Node]) -> str:
