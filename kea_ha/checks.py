@@ -24,7 +24,7 @@ from kea_ha import (
     running,
 )
 from kea_ha.acceptance import Evidence
-from kea_ha.facts import PKI_DIR, anchors_for, host_of, look_at
+from kea_ha.facts import PKI_DIR, anchors_for, host_of, look_at, unit_of
 from kea_ha.preflight import Agreed, Seen
 from kea_ha.record import RUN
 from kea_ha.remote import (
@@ -42,10 +42,6 @@ from kea_ha.survey import Survey
 
 #: What the acceptance is judged by, by host.
 EVIDENCE: dict[str, Evidence] = {}
-
-
-def _unit_of(pair: Pair) -> str:
-    return layout.packaging(pair.settings.package_source).dhcp4_unit
 
 
 # Pre-flight ------------------------------------------------------------------------------------
@@ -214,14 +210,14 @@ def link(*, pair: Pair, node: Node) -> Commands:
         return
     if not RUN.in_scope(partner.name):
         RUN.warn(pair, f"the link to {partner.name} was not verified: --limit leaves it out")
-    elif look_at(partner).unit(_unit_of(pair)).is_active:
+    elif look_at(partner).unit(unit_of(pair)).is_active:
         _await_link(pair, node)
     else:
         _await_attempts(pair, node)
         probes.prove_path(pair, node)
         there = (
             "is not running"
-            if look_at(partner).unit(_unit_of(pair)).exists
+            if look_at(partner).unit(unit_of(pair)).exists
             else ("is not installed yet")
         )
         say(f"    path open, Kea tries; its partner on {partner.name} {there}")
@@ -251,7 +247,7 @@ def _await_attempts(pair: Pair, node: Node) -> None:
 
     def missing() -> str:
         survey = look_at(node, anew=True)
-        process = survey.unit(_unit_of(pair)).main_pid
+        process = survey.unit(unit_of(pair)).main_pid
         own = [line for line in journal.parse_log(survey.log) if line.process == process]
         tried = journal.first_contact_attempted(own, url)
         return "" if tried else f"no heartbeat to {url} in {layout.LOG} yet"

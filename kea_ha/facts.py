@@ -29,6 +29,11 @@ def host_of(node: Node) -> Host:
     return inventory.get_host(node.name)
 
 
+def unit_of(pair: Pair) -> str:
+    """The unit of kea-dhcp4 on the hosts of this pair."""
+    return layout.packaging(pair.settings.package_source).dhcp4_unit
+
+
 def look_at(node: Node, *, anew: bool = False) -> Survey:
     """The survey of a host: the one at hand, unless something changed there since.
 

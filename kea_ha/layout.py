@@ -129,4 +129,5 @@ KEPT_DIR: Final = f"{STATE_DIR}/last"
 KEPT_BEFORE_DIR: Final = f"{STATE_DIR}/before"
 #: In each of them: the settings that it was accepted with.
 KEPT_SETTINGS: Final = "settings"
+SETTINGS_FILE: Final = f"{KEPT_DIR}/{KEPT_SETTINGS}"
 KEPT: Final = (*DOCUMENTS, *HA_FILES, *API_FILES)

@@ -12,11 +12,11 @@ from pyinfra import host, state
 from pyinfra.api import FunctionCommand
 
 from kea_ha import acceptance, checks, layout
-from kea_ha.facts import changed, host_of, look_at
+from kea_ha.facts import changed, host_of, look_at, unit_of
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
 from kea_ha.remote import Commands, Refusal, checked_operation, need, run_commands, say
-from kea_ha.rolling import await_health, counts_as_change, free_of_clients, stop
+from kea_ha.rolling import await_health, counts_as_change, free_of_clients, start, stop
 from kea_ha.settings import Node, Pair
 
 
@@ -50,7 +50,7 @@ def take_out(*, pair: Pair, node: Node) -> Commands:
 
 def _take_out(pair: Pair, node: Node) -> None:
     partner = pair.partner_of(node)
-    unit = layout.packaging(pair.settings.package_source).dhcp4_unit
+    unit = unit_of(pair)
     out_already = "maintenance" in look_at(node).state
     # The mark first: whoever finds the host half out is told why.
     run_commands([
@@ -92,16 +92,9 @@ def bring_back(*, pair: Pair, node: Node) -> Commands:
         host.noop(f"{node.name} is not out for maintenance")
         return
     if state.is_executing:
-        unit = layout.packaging(pair.settings.package_source).dhcp4_unit
-        if look_at(node).unit(unit).is_active and not acceptance.answers(look_at(node)):
+        if look_at(node).unit(unit_of(pair)).is_active and not acceptance.answers(look_at(node)):
             stop(pair, node)  # left in maintenance by a run that was cut off: only a start ends it
-        need(
-            host_of(node),
-            f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1 && systemctl start {unit}",
-            what=f"kea-dhcp4 on {node.name} does not start",
-            remedy=f"look at {layout.LOG} and `journalctl -u {unit}` on {node.name}",
-        )
-        changed(node)
+        start(pair, node)
         checks.await_answers(pair, node)
         await_health(pair)
         run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])

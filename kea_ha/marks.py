@@ -112,9 +112,9 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
     if not kept:
         yield StringCommand(keeping.keep_script(node), _stdin=keeping.settings_text(pair))
     elif not same_settings:
-        path = f"{layout.KEPT_DIR}/{layout.KEPT_SETTINGS}"
-        yield write(path, keeping.settings_text(pair), mode="600", owner="root:root")
-        yield rename(path)
+        text = keeping.settings_text(pair)
+        yield write(layout.SETTINGS_FILE, text, mode="600", owner="root:root")
+        yield rename(layout.SETTINGS_FILE)
     yield write(layout.ACCEPTED_FILE, time.strftime("%F %T %z") + "\n", mode="600",
                  owner="root:root")  # fmt: skip
     yield StringCommand("mv -f", f"{layout.ACCEPTED_FILE}.new", layout.ACCEPTED_FILE,

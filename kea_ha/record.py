@@ -13,6 +13,7 @@ from datetime import datetime
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
 
+from kea_ha.backups import Backup
 from kea_ha.changes import Change
 from kea_ha.diagnosis import Diagnosis
 from kea_ha.preflight import Seen
@@ -65,6 +66,8 @@ class Run:
     upgrades: dict[str, tuple[HostUpgrade, ...]] = field(default_factory=dict)
     #: By pair: why a change of both servers at once has to be put back.
     broken: dict[str, Exception] = field(default_factory=dict)
+    #: What `--data from=` names, verified.
+    backup: Backup | None = None
     failures: list[Failure] = field(default_factory=list)
     #: By pair: what to say when all went well.
     verdicts: dict[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from kea_ha import (
     status,
 )
 from kea_ha.diagnosis import Diagnosis
-from kea_ha.facts import PKI_DIR, anchors_for, changed, look_at
+from kea_ha.facts import PKI_DIR, anchors_for, changed, look_at, unit_of
 from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
 from kea_ha.remote import (
@@ -42,6 +42,7 @@ from kea_ha.rolling import (
     own_words,
     put_in_place,
     run_daemons,
+    start,
     stop,
     who_serves,
 )
@@ -134,7 +135,7 @@ def _say_the_end(pair: Pair, found: Diagnosis) -> None:
 
 
 def _wait(pair: Pair, node: Node, _found: Diagnosis) -> None:
-    unit = _unit(pair)
+    unit = unit_of(pair)
     if look_at(node).unit(unit).enabled != "enabled":
         run_commands([f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1"])
         changed(node)
@@ -142,8 +143,9 @@ def _wait(pair: Pair, node: Node, _found: Diagnosis) -> None:
 
 
 def _take_over(pair: Pair, node: Node, _found: Diagnosis) -> None:
-    if not look_at(node).unit(_unit(pair)).is_active:
-        _start(pair, node)
+    if not look_at(node).unit(unit_of(pair)).is_active:
+        start(pair, node)
+        checks.await_answers(pair, node)
     # A partner that does not answer counts as down at once (Kea ARM, "The
     # ha-maintenance-start Command").
     ask_kea(node, "ha-maintenance-start")
@@ -173,22 +175,12 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
         place = f"{layout.STATE_DIR}/damaged-leases-{time.strftime('%Y%m%d-%H%M%S')}"
         say(f"    setting its lease file aside, in {place}")
         run_commands([
-            f"systemctl stop {_unit(pair)}",
+            f"systemctl stop {unit_of(pair)}",
             StringCommand(f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/"),
         ])  # fmt: skip
-    _start(pair, node)
-    await_health(pair)
-
-
-def _start(pair: Pair, node: Node) -> None:
-    unit = _unit(pair)
-    run_commands([
-        f"systemctl unmask --quiet {unit} 2>/dev/null; "
-        f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1",
-        f"systemctl reset-failed {unit} 2>/dev/null; systemctl restart {unit}",
-    ])  # fmt: skip
-    changed(node)
+    start(pair, node)
     checks.await_answers(pair, node)
+    await_health(pair)
 
 
 def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
@@ -201,10 +193,6 @@ def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
     run_daemons(pair, node)
     checks.await_answers(pair, node)
     await_health(pair)
-
-
-def _unit(pair: Pair) -> str:
-    return layout.packaging(pair.settings.package_source).dhcp4_unit
 
 
 _CURES = {

@@ -15,7 +15,7 @@ from pyinfra.api.host import Host
 
 from kea_ha import acceptance, changes, checks, identities, keeping, layout, operations
 from kea_ha.changes import HostChange
-from kea_ha.facts import changed, host_of, look_at
+from kea_ha.facts import changed, host_of, look_at, unit_of
 from kea_ha.live import CHANGING
 from kea_ha.operations import rename, write
 from kea_ha.probes import ask_kea
@@ -247,13 +247,27 @@ def stop(pair: Pair, node: Node) -> None:
     # On the host that it concerns, which is not always the one whose operation this is.
     need(
         host_of(node),
-        f"systemctl stop {_unit(pair)}",
+        f"systemctl stop {unit_of(pair)}",
         what=f"kea-dhcp4 on {node.name} does not stop",
-        remedy=f"look at `systemctl status {_unit(pair)}` on {node.name}",
+        remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
     )
     changed(node)
     if partner_serves:
         await_state(partner, _heartbeat_s(pair) + _REQUEST_S, PARTNER_DOWN)
+
+
+def start(pair: Pair, node: Node) -> None:
+    """Start this server, anew if it runs, now and at each boot."""
+    unit = unit_of(pair)
+    need(
+        host_of(node),
+        f"systemctl unmask --quiet {unit} 2>/dev/null; "
+        f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1; "
+        f"systemctl reset-failed {unit} 2>/dev/null; systemctl restart {unit}",
+        what=f"kea-dhcp4 on {node.name} does not start",
+        remedy=f"look at {layout.LOG} and `journalctl -u {unit}` on {node.name}",
+    )
+    changed(node)
 
 
 def _hand_over(partner: Node, node: Node) -> None:
@@ -325,10 +339,6 @@ def _heartbeat_s(pair: Pair) -> float:
     return changes.heartbeat_ms(pair, _surveys(pair)) / 1000
 
 
-def _unit(pair: Pair) -> str:
-    return layout.packaging(pair.settings.package_source).dhcp4_unit
-
-
 def _surveys(pair: Pair) -> dict[str, Survey]:
     return {node.name: look_at(node) for node in pair.nodes}
 
@@ -389,7 +399,7 @@ _AS_BEFORE = "undone; the pair is as it was before"
 def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layout.KEPT_DIR) -> None:
     """Put back an accepted state, its partner serving, and see the pair healthy again."""
     on = host_of(node)
-    if _unit(pair) in restart:
+    if unit_of(pair) in restart:
         free_of_clients(pair, node)
         try:
             stop(pair, node)

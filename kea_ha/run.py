@@ -26,6 +26,8 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory_from_files
 from pyinfra_cli.util import parse_cli_arg
 
+from kea_ha import backups, restoring
+from kea_ha.backups import Backup, BackupError
 from kea_ha.closing import last_words
 from kea_ha.preflight import Agreed
 from kea_ha.problems import shown
@@ -39,11 +41,16 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "force": "true changes a live pair that is damaged or whose documents were edited by hand",
         "accept_outage": "true changes a live pair although no client is served for a while",
     },
+    "runbook/backup.py": {},
     "runbook/maintain.py": {
         "host": "the host to take out",
         "done": "true brings the host back",
     },
     "runbook/recover.py": {},
+    "runbook/restore.py": {
+        "from": "the backup to bring leases back from",
+        "force": "true stops both servers for it, when they run",
+    },
     "runbook/rotate.py": {
         "ca": "true changes the CAs, and so every certificate",
         "force": "true renews them although the pair is damaged",
@@ -55,6 +62,8 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
     "runbook/upgrade.py": {"force": "true upgrades although the pair is damaged"},
     "runbook/verify.py": {},
 }
+#: Those of the arguments that name something; the others are switches.
+_NAMES = ("host", "from")
 #: Groups that are not pairs: the hosts to probe from, and pyinfra's own.
 _NOT_PAIRS = ("all", "inventory", "probes")
 
@@ -85,6 +94,16 @@ def named_node(host: Host) -> Node | None:
     # As an attribute of its data, `host` is pyinfra's own.
     named = host.data.dict().get("host")
     return next((node for node in nodes if node.name == named), None)
+
+
+def named_backup(host: Host) -> Backup:
+    """The backup that ``--data from=`` names, each file as it was written.
+
+    :raises SettingsError: when the inventory did not judge itself, and there is none to be used.
+    """
+    if RUN.backup is None:
+        RUN.backup = _read_backup(host.data.dict().get("from"))
+    return RUN.backup
 
 
 def renew_certificates() -> None:
@@ -122,7 +141,7 @@ def before_connecting() -> None:
         )
         RUN.limited_to = _limited_to(inventory, options, problems)
         RUN.pairs = {pair.name: pair for pair in load_pairs(inventory)}
-        problems += _unfit_host(options)
+        problems += [*_unfit_host(options), *_unfit_backup(options)]
         _keep_the_named_pair(options)
     except SettingsError as error:
         problems += error.problems
@@ -221,12 +240,11 @@ def _unfit_options(options: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _unfit_arguments(options: Mapping[str, Any]) -> Iterator[Problem]:
-    """Arguments of our scripts are switches, but for ``host``: what is neither on nor off is a
-    mistake."""
+    """An argument that is a switch, and given neither on nor off, is a mistake."""
     for item in options["data"]:
         name, _, text = item.partition("=")
         purposes = [ARGUMENTS[script][name] for script in RUN.scripts if name in ARGUMENTS[script]]
-        if name != "host" and purposes and not isinstance(parse_cli_arg(text), bool):
+        if name not in _NAMES and purposes and not isinstance(parse_cli_arg(text), bool):
             yield Problem(f"--data {name}", text, f"true or false: {purposes[0]}", "say which")
 
 
@@ -244,9 +262,59 @@ def _unfit_host(options: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
+def _unfit_backup(options: Mapping[str, Any]) -> Iterator[Problem]:
+    """A command that uses a backup wants a whole one, of a pair that is in the run as a whole."""
+    if not any("from" in ARGUMENTS[script] for script in RUN.scripts):
+        return
+    try:
+        RUN.backup = _read_backup(_override_data(options["data"]).get("from"))
+    except SettingsError as error:
+        yield from error.problems
+        return
+    pair = RUN.pairs.get(RUN.backup.pair)
+    whose = restoring.foreign_backup(pair, RUN.backup)
+    if pair is None or whose:
+        known = ", ".join(RUN.pairs)
+        allowed = f"a backup of a pair of this inventory: {known}"
+        yield Problem("--data from", whose, allowed, "name another one")
+    elif not all(RUN.in_scope(node.name) for node in pair.nodes):
+        yield Problem(
+            "--limit",
+            "one that leaves a host of the pair out",
+            "both hosts of the pair: their leases belong together",
+            "leave it out",
+            pair.name,
+        )
+
+
+def _read_backup(given: Any) -> Backup:
+    """The backup of this name, found whole.
+
+    :raises SettingsError: with what is wrong with it.
+    """
+    if given is None:
+        known = ", ".join(backups.newest(backups.BACKUPS_DIR))
+        problem = Problem(
+            "--data from",
+            "not given",
+            "the directory of a backup, as backup.py names it",
+            f"name one; the newest here: {known}" if known else "name one; there is none here",
+        )
+        raise SettingsError([problem])
+    try:
+        return backups.read(Path(str(given)))
+    except BackupError as error:
+        problem = Problem(
+            "--data from", f"{given}, {error.what}", "a backup as it was written", error.remedy
+        )
+        raise SettingsError([problem]) from error
+
+
 def _keep_the_named_pair(options: Mapping[str, Any]) -> None:
-    """A command for one host concerns its pair alone, also in the last block."""
+    """A command for one host, or with a backup, concerns its pair alone, also in the last block."""
     named = RUN.pair_of(str(_override_data(options["data"]).get("host")))
+    if named is None and RUN.backup is not None:
+        named = RUN.pairs.get(RUN.backup.pair)
     if named is not None:
         RUN.pairs = {named.name: named}
 

@@ -23,9 +23,11 @@ from kea_ha import (
     operations,
     recovery,
     rolling,
+    saving,
     undoing,
     upgrading,
 )
+from kea_ha.backups import Backup
 from kea_ha.preflight import Agreed
 from kea_ha.record import RUN
 from kea_ha.settings import Node, Pair
@@ -141,7 +143,7 @@ def end_upgrade(pair: Pair) -> None:
     marks.forget_before(name="Remove the state of an older Kea", pair=pair, if_upgraded=True)
 
 
-@deploy("Maintenance")
+@deploy("0 Pre-flight")
 def survey(pair: Pair) -> None:
     """Read each host of the pair; change nothing."""
     checks.survey(name="Look at the host", node=this_node(pair))
@@ -160,6 +162,22 @@ def bring_back(pair: Pair, node: Node) -> None:
     if host.name == node.name:
         maintenance.bring_back(name=f"Bring {node.name} back", pair=pair, node=node)
     hold_together(name="Both hosts go on", pair=pair, after=f"bringing {node.name} back")
+
+
+@deploy("Backup")
+def back_up(pair: Pair) -> None:
+    """Documents and leases of both hosts to the operator's machine; the servers go on serving."""
+    saving.read(name="Read documents and leases", node=this_node(pair))
+    saving.keep(name="Write them to this machine", pair=pair)
+
+
+@deploy("Restore")
+def restore(pair: Pair, backup: Backup, *, force: bool) -> None:
+    """Merge the leases of a backup with those of both hosts, and see the pair healthy."""
+    saving.restore(
+        name="Bring the leases of the backup back", pair=pair, backup=backup, force=force
+    )
+    hold_together(name="Both hosts go on", pair=pair, after="bringing the leases back")
 
 
 @deploy("0 Identities")

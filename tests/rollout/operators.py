@@ -145,6 +145,10 @@ class Operator:
         stop = {"operation": after} if after else {"before": before}
         return self._start((), stop).wait()
 
+    def start_killed(self, *arguments: str, before: str) -> Outcome:
+        """Another command, with SIGKILL `before` one on a host."""
+        return self._start(arguments, {"before": before}).wait()
+
     def start(self, *arguments: str) -> Command:
         """The same, without waiting for its end."""
         return self._start(arguments, {})

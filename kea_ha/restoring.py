@@ -1,0 +1,206 @@
+"""May a backup's leases be brought back, and what each host's lease file is then. Pure judgements.
+
+Nothing newer gives way: whatever the hosts have is merged with the backup, address by address
+(``leases.merge``), and both hosts get the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from ipaddress import IPv4Address
+
+from kea_ha import acceptance, layout, leases
+from kea_ha.backups import Backup
+from kea_ha.leases import LeaseFileError, LeaseSet, Row
+from kea_ha.settings import Pair, Problem
+from kea_ha.survey import Survey
+
+#: How many leases of other subnets are named one by one.
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class HostFile:
+    """What a host's one lease file is to be, and whether it is that already, with no other."""
+
+    content: bytes
+    is_there: bool
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The lease files by host, and how many addresses are in use by them."""
+
+    files: Mapping[str, HostFile]
+    in_use: int
+    #: Of these, the ones that no host had as new.
+    from_backup: int
+
+
+def foreign_backup(pair: Pair | None, backup: Backup) -> str:
+    """Why a backup is another pair's; empty when it is this one's. None is a pair unheard of."""
+    if pair is None or backup.pair != pair.name:
+        return f"a backup of the pair {backup.pair}"
+    if not {node.name for node in pair.nodes} & set(backup.hosts):
+        return f"a backup of other hosts: {', '.join(backup.hosts)}"
+    return ""
+
+
+def objections(
+    pair: Pair, backup: Backup, surveys: Mapping[str, Survey], *, force: bool, now: datetime
+) -> Iterator[Problem]:
+    """Every reason against bringing the backup's leases back.
+
+    ``force``: the servers may be stopped for it.
+    """
+    for node in pair.nodes:
+        yield from _host_objections(pair, node.name, surveys[node.name], force=force)
+    try:
+        lasting = [row for row in _outside(pair, backup) if row.expire > now.timestamp()]
+    except LeaseFileError as error:
+        yield Problem(
+            "the backup",
+            f"one with a file that Kea did not write: {error}",
+            "lease files of Kea's",
+            "use another backup",
+            where=pair.name,
+        )
+        return
+    if lasting:
+        yield Problem(
+            "the backup",
+            f"one with leases of subnets that the pair does not have:\n{_listed(lasting)}",
+            "leases of " + ", ".join(f"{s.subnet} (id {s.id})" for s in pair.settings.subnets),
+            "roll the pair out with those subnets first, or use another backup",
+            where=pair.name,
+        )
+
+
+def notes(pair: Pair, backup: Backup, surveys: Mapping[str, Survey]) -> Iterator[str]:
+    """What of a backup is no obstacle, but worth a line."""
+    for node in pair.nodes:
+        if node.name not in backup.hosts:
+            yield f"the backup has nothing of {node.name}: it gets what the other host had"
+    over = len(_outside(pair, backup))
+    if over:
+        yield (
+            f"left out of the backup: {over} leases that are over, of subnets that the pair does "
+            "not have"
+        )
+    unreadable = sum(one.unreadable for one in _sets(backup))
+    if unreadable:
+        yield f"left out of the backup: {unreadable} rows that cannot be read, nor could Kea"
+    for host, files in backup.hosts.items():
+        live = surveys[host].files if host in surveys else {}
+        for path in layout.DOCUMENTS:
+            saved = sha256(files[path]).hexdigest() if path in files else ""
+            if host in surveys and saved != (live[path].sha256 if path in live else ""):
+                yield (
+                    f"{host}: {path} is not as it was in the backup; it stays as it is (deploy.py "
+                    "writes documents, from the settings)"
+                )
+
+
+def restoration(pair: Pair, backup: Backup, live: Mapping[str, Mapping[str, bytes]]) -> Restoration:
+    """The lease files of both hosts, from those of the backup and those that are ``live`` now.
+
+    ``live``: by host, by path.
+
+    :raises LeaseFileError: when a file is none that Kea wrote; the message names the host.
+    """
+    foreign = {row.address for row in _outside(pair, backup)}
+    saved = {host: leases.load(files).without(foreign) for host, files in backup.hosts.items()}
+    known = {}
+    for host, files in live.items():
+        try:
+            known[host] = leases.load(files)
+        except LeaseFileError as error:
+            raise LeaseFileError(f"{host}: {error}") from error
+    rows = leases.merge(known.values(), saved.values())
+    return Restoration(
+        {
+            host: _host_file(rows, files, _header(host, known, saved))
+            for host, files in live.items()
+        },
+        sum(row.in_use for row in rows.values()),
+        sum(row.in_use and not _is_in(row, known.values()) for row in rows.values()),
+    )
+
+
+def _host_objections(pair: Pair, host: str, survey: Survey, *, force: bool) -> Iterator[Problem]:
+    unit = survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+    if "accepted" not in survey.state:
+        yield Problem(
+            "the pair",
+            "not rolled out on this host",
+            "a pair that was accepted",
+            "roll it out first: pyinfra -y inventory.py deploy.py",
+            where=host,
+        )
+    if "maintenance" in survey.state:
+        yield Problem(
+            "the host",
+            f"out for maintenance since {survey.state['maintenance'].strip()}",
+            "a host that is not",
+            "bring it back first: pyinfra -y inventory.py runbook/maintain.py "
+            f"--data host={host} --data done=true",
+            where=host,
+        )
+    if not force and (unit.is_active or acceptance.serves(survey)):
+        doing = "serving clients" if acceptance.serves(survey) else "running"
+        yield Problem(
+            "kea-dhcp4",
+            doing,
+            "a stopped one: what it gives to clients meanwhile could be given twice",
+            "--data force=true stops both servers for as long as it takes; no client is served "
+            "meanwhile",
+            where=host,
+        )
+
+
+def _sets(backup: Backup) -> list[LeaseSet]:
+    return [leases.load(files) for files in backup.hosts.values()]
+
+
+def _outside(pair: Pair, backup: Backup) -> list[Row]:
+    """The backup's leases that are of no subnet of the pair, each address once, the longest."""
+    subnets = {subnet.id: subnet.network for subnet in pair.settings.subnets}
+    found: dict[IPv4Address, Row] = {}
+    for one in _sets(backup):
+        for address, row in one.rows.items():
+            if row.is_lease and not row.is_of(subnets):
+                found[address] = max(row, found.get(address, row), key=lambda r: r.expire)
+    return [found[address] for address in sorted(found)]
+
+
+def _listed(rows: list[Row]) -> str:
+    lines = [
+        f"{row.address} of subnet {row.subnet_id}, until "
+        f"{datetime.fromtimestamp(min(row.expire, 2**32), UTC):%F %T %Z}"
+        for row in rows[:_NAMED]
+    ]
+    more = [f"and {len(rows) - _NAMED} more"] if len(rows) > _NAMED else []
+    return "\n".join(f"      {line}" for line in (*lines, *more))
+
+
+def _header(
+    host: str, live: Mapping[str, LeaseSet], saved: Mapping[str, LeaseSet]
+) -> tuple[str, ...]:
+    """The live file's columns, else the backup's: its own host's if it is in it."""
+    own = [sets[host] for sets in (live, saved) if host in sets]
+    known = (*own, *saved.values(), *live.values())
+    return next((one.header for one in known if one.header), leases.COLUMNS)
+
+
+def _host_file(
+    rows: Mapping[IPv4Address, Row], live: Mapping[str, bytes], header: tuple[str, ...]
+) -> HostFile:
+    content = leases.render(rows, header)
+    return HostFile(content, live == {layout.LEASES: content})
+
+
+def _is_in(row: Row, sets: Iterable[LeaseSet]) -> bool:
+    return any(row is one.rows.get(row.address) for one in sets)

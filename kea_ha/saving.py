@@ -1,0 +1,277 @@
+"""pyinfra operations that back a pair up to the operator's machine, and bring its leases back.
+
+A backup only reads, while the servers serve. Leases are brought back by one operation for the pair,
+on its primary: pyinfra gives up a host at its first failed operation, and what stands on both has
+to be known to say it, and to start again what was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand
+
+from kea_ha import acceptance, backups, checks, copying, layout, leases, restoring
+from kea_ha.backups import Backup, BackupError
+from kea_ha.copying import CopyError
+from kea_ha.facts import changed, host_of, look_at, unit_of
+from kea_ha.leases import LeaseFileError
+from kea_ha.record import RUN
+from kea_ha.remote import AS_ROOT, Commands, Refusal, ask, checked_operation, need, say
+from kea_ha.restoring import HostFile, Restoration
+from kea_ha.rolling import await_health, counts_as_change, start
+from kea_ha.settings import Node, Pair
+
+#: What was read for the backup: by host, the content of its files by path.
+_READ: dict[str, dict[str, bytes]] = {}
+
+#: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
+_COPYING_S = 600
+
+_IN_PART = "not backed up in full"
+
+
+# Backup --------------------------------------------------------------------------------------
+
+
+@checked_operation
+def read(*, node: Node) -> Commands:
+    """Read the documents, the kept settings and the leases of a host; no key is among them."""
+    if state.is_executing:
+        try:
+            files = _files_of(node, (*layout.DOCUMENTS, layout.SETTINGS_FILE))
+            if layout.KEA_CONF not in files:
+                raise Refusal(
+                    f"{node.name} has no {layout.KEA_CONF}: there is nothing to back up",
+                    "roll the pair out first: pyinfra -y inventory.py deploy.py",
+                )
+            _READ[node.name] = files
+        except Refusal as refusal:
+            raise Refusal(refusal.why, refusal.remedy, outcome=_IN_PART) from refusal
+    host.noop("read")
+    yield from ()
+
+
+@checked_operation
+def keep(*, pair: Pair) -> Commands:
+    """Write what was read of both hosts to this machine; fail if one of them is missing."""
+    if state.is_executing:
+        active = [one.name for one in state.active_hosts]
+        writer = next(node.name for node in pair.nodes if node.name in active)
+        if host.name == writer:
+            _keep(pair)
+    host.noop("nothing was changed on the hosts")
+    yield from ()
+
+
+def _keep(pair: Pair) -> None:
+    wanted = [node.name for node in pair.nodes if RUN.in_scope(node.name)]
+    files = {name: _READ[name] for name in wanted if name in _READ}
+    try:
+        directory = backups.write(backups.BACKUPS_DIR, pair.name, datetime.now(UTC), files)
+    except BackupError as error:
+        raise Refusal(error.what, error.remedy, tuple(files), "not backed up") from error
+    held = ", ".join(f"{_count(pair, name, files[name])} of {name}" for name in files)
+    missing = tuple(name for name in wanted if name not in files)
+    if missing:
+        RUN.stopped.add(host.name)  # it has failed in nothing itself
+        raise Refusal(
+            f"{', '.join(missing)} could not be read, so nothing of it is in the backup. What "
+            f"there is of the other host is kept in {directory}: {held}",
+            f"bring {', '.join(missing)} back, or mend the way there, then back up again",
+            missing,
+            _IN_PART,
+        )
+    left_out = [node.name for node in pair.nodes if node.name not in wanted]
+    without = f" --limit leaves {', '.join(left_out)} out." if left_out else ""
+    RUN.verdicts[pair.name] = (
+        f"backed up to {directory}: {held}, and the documents.{without} No key is in it: keep "
+        "pki/ separately (docs/runbook.md, Keep pki/)."
+    )
+
+
+def _count(pair: Pair, name: str, files: dict[str, bytes]) -> str:
+    try:
+        found = leases.load(files)
+    except LeaseFileError as error:
+        RUN.warn(pair, f"{name}: {error}")
+        return "leases that cannot be counted"
+    if found.unreadable:
+        RUN.warn(pair, f"{name}: {found.unreadable} rows of its leases cannot be read")
+    if layout.LEASES not in files:
+        RUN.warn(pair, f"{name} has no {layout.LEASES}: Kea keeps its leases there while it runs")
+    return _leases(found.in_use)
+
+
+def _leases(count: int) -> str:
+    return f"{count} lease{'' if count == 1 else 's'}"
+
+
+# Restore -------------------------------------------------------------------------------------
+
+
+@checked_operation
+def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
+    """Merge the backup's leases with those of both hosts, and start both servers on them."""
+    if host.name != pair.primary.name:
+        host.noop(f"done from {pair.primary.name}, for both")
+        return
+    surveys = {node.name: look_at(node) for node in pair.nodes}
+    found = list(restoring.objections(pair, backup, surveys, force=force, now=datetime.now(UTC)))
+    names = tuple(node.name for node in pair.nodes)
+    if found:
+        listed = "\n".join(f"{number}. {one}" for number, one in enumerate(found, 1))
+        raise Refusal(
+            f"{len(found)} problem{'' if len(found) == 1 else 's'}:\n{listed}",
+            "mend what is listed, then run the same command again",
+            names,
+            "refused; nothing was changed",
+        )
+    for text in restoring.notes(pair, backup, surveys):
+        RUN.warn(pair, text)
+    if state.is_executing:
+        ran = [
+            node
+            for node in pair.nodes
+            if surveys[node.name].unit(unit_of(pair)).is_active
+            or acceptance.serves(surveys[node.name])
+        ]
+        _restore(pair, backup, ran)
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
+    names = tuple(node.name for node in pair.nodes)
+    aside = f"{layout.STATE_DIR}/leases-before-restore-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    begun: list[str] = []
+    written: list[str] = []
+    if ran:
+        say("    stopping both servers: no client is served until they have started again")
+    try:
+        # The primary last: it is the one that gives leases.
+        for node in reversed(pair.nodes):
+            _stop(pair, node)
+        outcome = _merged(pair, backup)
+        for node in pair.nodes:
+            file = outcome.files[node.name]
+            if file.is_there:
+                say(f"    {node.name} has all of these leases, and no other")
+                continue
+            begun.append(node.name)
+            _put(node, file, aside)
+            written.append(node.name)
+    except Refusal as refusal:
+        raise Refusal(
+            f"{refusal.why}\n{_what_stands(begun, written, aside)}\n{_started_again(pair, ran)}",
+            f"{refusal.remedy}; then run the same command again: it begins with what is there by "
+            "then, and loses nothing",
+            names,
+            "stopped",
+        ) from refusal
+    held = f"{_leases(outcome.in_use)}, {outcome.from_backup} of them from the backup"
+    say(f"    both hosts have {held}; starting both servers")
+    try:
+        for node in pair.nodes:
+            start(pair, node)
+        for node in pair.nodes:
+            checks.await_answers(pair, node)
+        await_health(pair)
+    except Refusal as refusal:
+        raise Refusal(
+            f"{refusal.why}\n{_what_stands(begun, written, aside)}",
+            f"look at {layout.LOG} on both hosts; when it is mended, `pyinfra -y inventory.py "
+            "deploy.py` starts what is down. The leases need not be restored again",
+            names,
+            "the leases are restored, and the pair is not healthy",
+        ) from refusal
+    RUN.warn(pair, f"restored from {backup.directory}: both hosts have {held}")
+    if written:
+        on = " and ".join(written)
+        RUN.warn(pair, f"what lease files {on} had before are there in {aside}/")
+
+
+def _merged(pair: Pair, backup: Backup) -> Restoration:
+    live = {node.name: _files_of(node, ()) for node in pair.nodes}
+    try:
+        return restoring.restoration(pair, backup, live)
+    except LeaseFileError as error:
+        raise Refusal(
+            str(error), "Kea cannot read that file either: move it to another directory"
+        ) from error
+
+
+def _put(node: Node, file: HostFile, aside: str) -> None:
+    answer = ask(
+        host_of(node),
+        copying.write_script(file.content, path=layout.LEASES, others=leases.BESIDES, aside=aside),
+        stdin=copying.write_input(file.content),
+        timeout_s=_COPYING_S,
+    )
+    changed(node)
+    if not answer.ok:
+        raise Refusal(
+            f"the leases could not be written on {node.name}: {answer.words}",
+            f"mend that on {node.name}",
+        )
+
+
+def _stop(pair: Pair, node: Node) -> None:
+    need(
+        host_of(node),
+        f"systemctl stop {unit_of(pair)}",
+        what=f"kea-dhcp4 on {node.name} does not stop",
+        remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
+    )
+    for one in look_at(node, anew=True).holders("udp", 67):
+        for program, pid in one.processes:
+            if program == "kea-dhcp4":
+                raise Refusal(
+                    f"a kea-dhcp4 still runs on {node.name} that {unit_of(pair)} did not start "
+                    f"(process {pid})",
+                    f"end it on {node.name}",
+                )
+
+
+def _what_stands(begun: Collection[str], written: Collection[str], aside: str) -> str:
+    said = []
+    if written:
+        on = " and ".join(written)
+        said.append(f"The leases are restored on {on}; what was there before is in {aside}/.")
+    # Whether the last step was still done is not known when the connection broke.
+    said += [
+        f"{name} has its lease file as it was, or restored: whole in either case."
+        for name in begun
+        if name not in written
+    ]
+    return " ".join(said) or "No lease file was changed."
+
+
+def _started_again(pair: Pair, ran: Collection[Node]) -> str:
+    """Start what was stopped for this; what became of it, in words.
+
+    Lease files are whole at any moment, and of two servers the one that lacks leases fetches them.
+    """
+    words = []
+    for node in ran:
+        try:
+            start(pair, node)
+            words.append(f"kea-dhcp4 was started again on {node.name}.")
+        except Refusal as refusal:
+            words.append(f"{refusal.why}.")
+    return " ".join(words) or "kea-dhcp4 runs on neither host, as before."
+
+
+# Both ----------------------------------------------------------------------------------------
+
+
+def _files_of(node: Node, plain: Collection[str]) -> dict[str, bytes]:
+    """These files of a host, and the set of its lease files, by their paths."""
+    answer = ask(host_of(node), copying.read_script(plain, leases.FILES), timeout_s=_COPYING_S)
+    if not answer.ok:
+        raise Refusal(f"{node.name} could not be read: {answer.words}", AS_ROOT)
+    try:
+        return copying.parse(answer.stdout.splitlines(), (layout.LEASES,))
+    except CopyError as error:
+        raise Refusal(f"{node.name} could not be read: {error}", AS_ROOT) from error
