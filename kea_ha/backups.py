@@ -57,7 +57,8 @@ def write(
     :raises BackupError: when it cannot be written whole; then nothing is left.
     """
     at = moment.astimezone(UTC)
-    directory = root / f"{pair}-{at:%Y-%m-%dT%H-%M-%S}"
+    # Two may be made in one second.
+    directory = root / f"{pair}-{at:%Y-%m-%dT%H-%M-%S}.{at.microsecond // 1000:03}"
     unfinished = directory.with_name(directory.name + _UNFINISHED)
     about = {
         "pair": pair,
@@ -114,9 +115,9 @@ def read(directory: Path) -> Backup:
 
 def newest(root: Path, limit: int = 3) -> tuple[str, ...]:
     """The finished backups below ``root`` that were made last, newest first, at most ``limit``."""
-    found = [path.parent for path in root.glob(f"*-????-??-??T??-??-??/{_SUMS}")]
+    found = [path.parent for path in root.glob(f"*-????-??-??T??-??-??.???/{_SUMS}")]
     # By the time at the end of their names; those of several pairs are mixed.
-    return tuple(map(str, sorted(found, key=lambda p: p.name[-19:], reverse=True)[:limit]))
+    return tuple(map(str, sorted(found, key=lambda p: p.name[-23:], reverse=True)[:limit]))
 
 
 def _named(

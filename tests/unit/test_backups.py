@@ -59,7 +59,7 @@ def files_in(directory: Path) -> list[str]:
 
 def test_a_backup_is_read_as_it_was_written(written: Path) -> None:
     """By host and by the path on the host, named after the pair and the time in UTC."""
-    assert "lab-2026-11-25T08-30-00" == written.name
+    assert "lab-2026-11-25T08-30-00.000" == written.name
     found = backups.read(written)
     assert (written, "lab", HOSTS) == (found.directory, found.pair, found.hosts)
     assert FILES == files_in(written)
@@ -69,7 +69,7 @@ def test_its_name_is_in_utc_wherever_it_is_made(tmp_path: Path) -> None:
     """Backups of one pair sort by their names."""
     there = MOMENT.astimezone(timezone(timedelta(hours=-5)))
 
-    assert "lab-2026-11-25T08-30-00" == backups.write(tmp_path, "lab", there, {}).name
+    assert "lab-2026-11-25T08-30-00.000" == backups.write(tmp_path, "lab", there, {}).name
 
 
 def test_its_sums_are_those_of_sha256sum(written: Path) -> None:
@@ -187,7 +187,7 @@ from kea_ha import backups
 from tests.unit.test_backups import HOSTS, MOMENT
 
 where = sys.argv[2]
-wanted = f"/lab-2026-11-25T08-30-00.new/{where}"
+wanted = f"/lab-2026-11-25T08-30-00.000.new/{where}"
 
 def kill(event, arguments):
     if event == "open" and str(arguments[0]).endswith(wanted):
@@ -209,9 +209,9 @@ def test_killed_half_way_it_leaves_nothing_that_looks_like_a_backup(
     done = subprocess.run([sys.executable, "-c", _WRITER, root, stage], cwd=PROJECT, check=False)
 
     assert -signal.SIGKILL == done.returncode
-    assert ["lab-2026-11-25T08-30-00.new"] == [path.name for path in root.iterdir()]
+    assert ["lab-2026-11-25T08-30-00.000.new"] == [path.name for path in root.iterdir()]
     assert () == backups.newest(root)
-    assert "not finished" in refused(root / "lab-2026-11-25T08-30-00.new")
+    assert "not finished" in refused(root / "lab-2026-11-25T08-30-00.000.new")
     later = backups.write(root, "lab", MOMENT + timedelta(seconds=1), HOSTS)
     assert (str(later),) == backups.newest(root)
 
