@@ -265,8 +265,8 @@ def damage(
             "the live pair",
             f"damaged; {acceptance.serving(pair, surveys)}:\n      {listed}",
             "a healthy pair, so that one server carries all while the other is changed",
-            "mend it first (docs/runbook.md, When the pair is not accepted, goes through these), "
-            "with the settings as they were; or change it all the same with --data force=true",
+            "mend it first: pyinfra -y inventory.py runbook/recover.py finds out what is wrong and "
+            "mends what can be mended from here; or go on all the same with --data force=true",
             where=pair.name,
         )
 

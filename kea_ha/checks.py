@@ -303,8 +303,9 @@ def judge(*, pair: Pair, node: Node) -> Commands:
         raise Refusal(
             f"{acceptance.serving(pair, _surveys(EVIDENCE))}; {_count(found, 'finding')}:\n"
             f"{_numbered(found)}",
-            "docs/runbook.md, When the pair is not accepted, goes through these; "
-            "`pyinfra -y inventory.py runbook/verify.py` asks again and changes nothing",
+            "`pyinfra -y inventory.py runbook/recover.py` mends what can be mended from here; "
+            "docs/runbook.md, When the pair is not accepted, goes through these findings; "
+            "runbook/verify.py asks again and changes nothing",
             _hosts_of(pair),
             "not accepted",
         )

@@ -64,7 +64,7 @@ def _take_out(pair: Pair, node: Node) -> None:
         elif not acceptance.serves(look_at(partner, anew=True)):
             raise Refusal(
                 f"{partner.name} does not serve either",
-                "docs/runbook.md, When the pair is not accepted, goes through what may be wrong",
+                "pyinfra -y inventory.py runbook/recover.py finds out what is wrong, and mends it",
             )
     except Refusal:
         if not out_already:

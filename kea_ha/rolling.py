@@ -125,7 +125,7 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     except Refusal as second:
         return Refusal(
             f"{said}\nThe last accepted state was put back, but {second.why}\n{who_serves(pair)}",
-            "docs/runbook.md, When the pair is not accepted, goes through what may be wrong",
+            _RECOVER,
             names,
             "undone, and the pair is not healthy",
         )
@@ -231,8 +231,7 @@ def free_of_clients(pair: Pair, node: Node) -> None:
     elif acceptance.serves(look_at(node, anew=True)):
         raise Refusal(
             f"{node.name} alone serves, so it may not be restarted",
-            f"look at {layout.LOG} on {partner.name}; docs/runbook.md, When the pair is not "
-            "accepted, goes through what may be wrong",
+            f"look at {layout.LOG} on {partner.name}; {_RECOVER}",
         )
 
 
@@ -369,8 +368,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
             return Refusal(
                 f"{said}\nThe last accepted state was put back on {node.name}, but {second.why}.\n"
                 f"{who_serves(pair)}",
-                "docs/runbook.md, When the pair is not accepted, goes through what may be wrong; "
-                "then run the same command with the settings as they were",
+                f"{_RECOVER}; then run the same command with the settings as they were",
                 tuple(one.name for one in nodes),
                 "undone, and the pair is not healthy",
             )
@@ -392,6 +390,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     )
 
 
+_RECOVER = "pyinfra -y inventory.py runbook/recover.py finds out what is wrong, and mends it"
 _SETTINGS_FIRST = "put the settings right first: the next deploy.py would try the same ones again"
 _AS_BEFORE = "undone; the pair is as it was before"
 

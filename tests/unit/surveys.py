@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from kea_ha import layout
+from kea_ha import keeping, layout
+from kea_ha.live import Anchors
+from kea_ha.pki import Authority
 from kea_ha.plan import Plan, make_plan
 from kea_ha.settings import Pair, build_pair
 from kea_ha.survey import RemoteFile, Survey, parse_survey
 
+UNIT = layout.DEBIAN.dhcp4_unit
 DATA = Path(__file__).with_name("data")
 HOSTS = {
     "host-1": {"role": "primary", "server_name": "server1", "address": "192.168.1.2"},
@@ -63,3 +68,41 @@ def wished_paths(wished: Plan, unit: str) -> list[str]:
     document = layout.KEA_CONF if dhcp4 else layout.AGENT_CONF
     drop_in = wished.packaging.dhcp4_dropin if dhcp4 else wished.packaging.agent_dropin
     return [document, drop_in]
+
+
+PAIR = lab_pair()
+ANCHORS = Anchors(
+    Authority.of(survey_of("host-1").certificates[layout.HA_ANCHOR]),
+    Authority.of(survey_of("host-1").certificates[layout.API_ANCHOR]),
+)
+
+
+def accepted(host: str, **facts: Any) -> Survey:
+    """A host of a pair that was accepted as it stands, and has kept that."""
+    survey = as_planned(PAIR, host)
+    kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
+    settings = keeping.settings_text(PAIR)
+    return replace(survey, **{"kept": kept, "kept_settings": settings, **facts})
+
+
+def both(of_first: Survey | None = None, of_second: Survey | None = None) -> dict[str, Survey]:
+    return {
+        "host-1": of_first or accepted("host-1"),
+        "host-2": of_second or accepted("host-2"),
+    }
+
+
+def marked(survey: Survey) -> Survey:
+    return replace(survey, state={**survey.state, "unfinished": "changing since today"})
+
+
+def in_state(survey: Survey, state: str, scopes: list[str]) -> Survey:
+    status = copy.deepcopy(survey.status)
+    local = status["arguments"]["high-availability"][0]["ha-servers"]["local"]
+    local.update(state=state, scopes=scopes)
+    return replace(survey, status=status)
+
+
+def down(survey: Survey) -> Survey:
+    units = {**survey.units, UNIT: replace(survey.units[UNIT], active="inactive")}
+    return replace(survey, units=units, status=None, status_error="its control socket is not there")

@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kea_ha import changes, keeping, layout
-from kea_ha.live import Anchors
-from kea_ha.pki import Authority
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Survey
-from tests.unit.surveys import SUBNETS, as_planned, lab_pair, survey_of
-
-PAIR = lab_pair()
-CHANGED = lab_pair(valid_lifetime=50000)
-ANCHORS = Anchors(
-    Authority.of(survey_of("host-1").certificates[layout.HA_ANCHOR]),
-    Authority.of(survey_of("host-1").certificates[layout.API_ANCHOR]),
+from tests.unit.surveys import (
+    ANCHORS,
+    PAIR,
+    SUBNETS,
+    accepted,
+    both,
+    down,
+    in_state,
+    lab_pair,
+    marked,
+    survey_of,
 )
+
+CHANGED = lab_pair(valid_lifetime=50000)
 UNIT = layout.DEBIAN.dhcp4_unit
-
-
-def accepted(host: str, **facts: Any) -> Survey:
-    """A host of a pair that was accepted as it stands, and has kept that."""
-    survey = as_planned(PAIR, host)
-    kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
-    settings = keeping.settings_text(PAIR)
-    return replace(survey, **{"kept": kept, "kept_settings": settings, **facts})
-
-
-def both(of_first: Survey | None = None, of_second: Survey | None = None) -> dict[str, Survey]:
-    return {
-        "host-1": of_first or accepted("host-1"),
-        "host-2": of_second or accepted("host-2"),
-    }
-
-
-def marked(survey: Survey) -> Survey:
-    return replace(survey, state={**survey.state, "unfinished": "changing since today"})
-
-
-def in_state(survey: Survey, state: str, scopes: list[str]) -> Survey:
-    status = copy.deepcopy(survey.status)
-    local = status["arguments"]["high-availability"][0]["ha-servers"]["local"]
-    local.update(state=state, scopes=scopes)
-    return replace(survey, status=status)
-
-
-def down(survey: Survey) -> Survey:
-    units = {**survey.units, UNIT: replace(survey.units[UNIT], active="inactive")}
-    return replace(survey, units=units, status=None, status_error="its control socket is not there")
 
 
 def order(change: changes.Change | None) -> list[str]:

@@ -1,0 +1,187 @@
+"""What is wrong with a pair, by what its hosts look like, and the one cure that fits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from kea_ha import diagnosis, layout
+from kea_ha.diagnosis import Diagnosis
+from kea_ha.live import Anchors
+from kea_ha.preflight import Path, Seen
+from kea_ha.settings import Problem
+from kea_ha.survey import Survey
+from tests.unit.surveys import ANCHORS, PAIR, accepted, both, down, in_state, marked
+
+STARTED = "2026-11-25 09:00:00.000 INFO  [kea-dhcp4.dhcp4/9.1] DHCP4_STARTED Kea started\n"
+CLOSED = (
+    "2026-11-25 09:00:01.000 ERROR [kea-dhcp4.dhcpsrv/9.1] DHCPSRV_MEMFILE_FAILED_TO_OPEN "
+    "Could not open lease file: invalid header\n"
+)
+
+
+def seen(surveys: Mapping[str, Survey]) -> dict[str, Seen]:
+    return {name: Seen(survey) for name, survey in surveys.items()}
+
+
+def of(surveys: Mapping[str, Survey], anchors: Anchors = ANCHORS) -> Diagnosis:
+    return diagnosis.diagnose(PAIR, seen(surveys), anchors)
+
+
+def against(surveys: Mapping[str, Survey], anchors: Anchors = ANCHORS) -> list[Problem]:
+    return list(diagnosis.problems(PAIR, seen(surveys), anchors, of(surveys, anchors)))
+
+
+def expired(survey: Survey) -> Survey:
+    """Two years on: what was made for a year has expired, what was made for ten has not."""
+    return replace(survey, epoch=survey.epoch + timedelta(days=730).total_seconds())
+
+
+def silent_for(survey: Survey, seconds: int) -> Survey:
+    status = copy.deepcopy(survey.status)
+    remote = status["arguments"]["high-availability"][0]["ha-servers"]["remote"]
+    remote.update({"age": seconds, "communication-interrupted": seconds > 60})
+    return replace(survey, status=status)
+
+
+def test_a_healthy_pair_is_left_alone() -> None:
+    assert ("nothing", ()) == (of(both()).cure, of(both()).found)
+
+
+def test_a_server_that_is_down_rejoins_its_partner() -> None:
+    found = of(both(of_second=down(accepted("host-2"))))
+    assert ("rejoin", "host-2", ()) == (found.cure, found.host, found.aside)
+
+
+@pytest.mark.parametrize(
+    ("log", "aside"),
+    [
+        (CLOSED, ("host-2",)),
+        (STARTED + CLOSED, ("host-2",)),
+        (CLOSED + STARTED, ()),  # it has started since
+        (STARTED, ()),
+    ],
+)
+def test_a_lease_file_is_set_aside_only_if_kea_could_not_open_it_last(
+    log: str, aside: tuple[str, ...]
+) -> None:
+    """What holds leases is not put away on a guess."""
+    surveys = both(of_second=replace(down(accepted("host-2")), log=log))
+    assert aside == of(surveys).aside
+
+
+def test_leases_that_only_closed_files_have_are_not_given_up() -> None:
+    """Neither file is set aside: the way back is a backup."""
+    surveys = both(*(replace(down(accepted(host)), log=CLOSED) for host in ("host-1", "host-2")))
+    (problem,) = against(surveys)
+    assert "restore.py" in problem.remedy
+
+
+def test_both_down_are_started_together() -> None:
+    surveys = both(down(accepted("host-1")), down(accepted("host-2")))
+    assert ("restart both", "") == (of(surveys).cure, of(surveys).host)
+
+
+def test_terminated_on_one_takes_both() -> None:
+    """The other one ends in it, too, when it hears of it."""
+    surveys = both(in_state(accepted("host-1"), "terminated", ["server1"]))
+    assert "restart both" == of(surveys).cure
+
+
+@pytest.mark.parametrize(
+    ("hosts", "cure", "renew"),
+    [
+        (("host-1", "host-2"), "restart both", ("host-1", "host-2")),
+        (("host-2",), "rejoin", ("host-2",)),
+    ],
+)
+def test_a_certificate_that_has_expired_is_made_anew(
+    hosts: tuple[str, ...], cure: str, renew: tuple[str, ...]
+) -> None:
+    surveys = both()
+    surveys |= {host: expired(surveys[host]) for host in hosts}
+    found = of(surveys)
+    assert (cure, renew) == (found.cure, found.renew)
+    assert [] == [one for one in against(surveys) if "pki" in one.given]
+
+
+def test_without_the_ca_no_certificate_can_be_made() -> None:
+    """No other CA is made in its place: the partner would not know it."""
+    surveys = both(of_second=expired(accepted("host-2")))
+    given = [one.given for one in against(surveys, Anchors())]
+    assert any("no pki/lab/ here" in one for one in given)
+
+
+def test_left_in_maintenance_is_started_anew() -> None:
+    surveys = both(
+        in_state(accepted("host-1"), "partner-in-maintenance", ["server1"]),
+        in_state(accepted("host-2"), "in-maintenance", []),
+    )
+    assert ("rejoin", "host-2") == (of(surveys).cure, of(surveys).host)
+
+
+def test_both_serving_are_waited_for_unless_their_path_is_blocked() -> None:
+    surveys = both(
+        in_state(accepted("host-1"), "partner-down", ["server1"]),
+        in_state(accepted("host-2"), "partner-down", ["server1"]),
+    )
+    assert "wait" == of(surveys).cure
+    assert [] == against(surveys)
+    blocked = seen(surveys)
+    cut = replace(blocked["host-1"], paths=(Path("192.168.1.3", 8000, "dropped"),))
+    blocked |= {"host-1": cut}
+    (problem,) = diagnosis.problems(PAIR, blocked, ANCHORS, of(surveys))
+    assert "path to host-2" in problem.setting
+
+
+def test_a_fresh_machine_is_set_up_beside_a_survivor_that_needs_no_change() -> None:
+    fresh = replace(
+        accepted("host-2"), state={}, packages={}, units={}, files={}, certificates={}, listeners=()
+    )
+    found = of(both(of_second=fresh))
+    assert ("rebuild", "host-2") == (found.cure, found.host)
+
+
+def test_a_survivor_that_waits_for_a_lost_partner_takes_over() -> None:
+    """Also a primary in hot-standby: it holds back each answer until its partner counts as down."""
+    for host in ("host-1", "host-2"):
+        found = of({host: silent_for(accepted(host), 70)})
+        assert ("take over", host) == (found.cure, found.host)
+
+
+def test_a_survivor_that_serves_alone_is_left_alone() -> None:
+    survivor = in_state(silent_for(accepted("host-2"), 70), "partner-down", ["server1"])
+    assert "nothing" == of({"host-2": survivor}).cure
+
+
+def test_a_partner_that_answers_its_partner_is_not_declared_down() -> None:
+    """Else both would serve, since only we cannot reach it."""
+    assert "nothing" == of({"host-2": silent_for(accepted("host-2"), 3)}).cure
+
+
+def test_a_host_out_for_maintenance_is_not_brought_back_by_this() -> None:
+    survey = down(accepted("host-2"))
+    out = replace(survey, state={**survey.state, "maintenance": "2026-11-25"})
+    assert any("--data done=true" in one.remedy for one in against(both(of_second=out)))
+
+
+def test_a_pair_that_was_never_rolled_out_is_told_so() -> None:
+    none = both(*(replace(accepted(host), state={}) for host in ("host-1", "host-2")))
+    (problem,) = against(none)
+    assert "deploy.py" in problem.remedy
+
+
+def test_a_document_that_was_edited_is_not_started_again_and_again() -> None:
+    survey = down(accepted("host-2"))
+    edited = replace(survey.files[layout.KEA_CONF], sha256="0" * 64, content="{}")
+    surveys = both(of_second=replace(survey, files={**survey.files, layout.KEA_CONF: edited}))
+    assert any("force=true" in one.remedy for one in against(surveys))
+
+
+def test_a_change_that_was_cut_off_is_no_obstacle() -> None:
+    surveys = both(of_second=down(marked(accepted("host-2"))))
+    assert "rejoin" == of(surveys).cure
