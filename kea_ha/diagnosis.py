@@ -7,7 +7,7 @@ the operator has to do first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +24,7 @@ from kea_ha import (
     preflight,
     status,
 )
+from kea_ha.leases import is_header
 from kea_ha.live import Anchors
 from kea_ha.preflight import Seen
 from kea_ha.settings import Node, Pair, Problem
@@ -36,8 +37,6 @@ Cure = Literal["nothing", "wait", "take over", "rejoin", "restart both", "rebuil
 
 #: In these a server serves all clients and waits for no acknowledgement.
 _ALONE = (status.PARTNER_DOWN, status.PARTNER_IN_MAINTENANCE, "terminated")
-_NOT_OPENED = "DHCPSRV_MEMFILE_FAILED_TO_OPEN"
-_STARTED = "DHCP4_STARTED"
 _ROW_LOST = "DHCPSRV_MEMFILE_LEASE_LOAD_ROW_ERROR"
 
 
@@ -80,7 +79,7 @@ def diagnose(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> Diagnosi
     broken = [node for node in pair.nodes if _broken(node, surveys[node.name], anchors)]
     for node in broken:
         found += _broken(node, surveys[node.name], anchors)
-    closed = [node.name for node in pair.nodes if _lease_file_is_closed(pair, surveys[node.name])]
+    closed = [node.name for node in pair.nodes if _lease_file_is_closed(surveys[node.name])]
     found += [f"{name}: Kea cannot open its lease file" for name in closed]
     found = list(dict.fromkeys(found))
     renew = tuple(node.name for node in broken)
@@ -240,17 +239,8 @@ def _broken(node: Node, survey: Survey, anchors: Anchors) -> list[str]:
     return [f"{node.name}: {layout.HA_CERTIFICATE}: {one}" for one in found]
 
 
-def _lease_file_is_closed(pair: Pair, survey: Survey) -> bool:
-    unit = survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
-    if unit.active == "active" and survey.status is not None:
-        return False
-    # systemd tries again every two seconds: the newest attempt may not have come to the file yet.
-    ids = [line.id for line in journal.parse_log(survey.log)]
-    return _NOT_OPENED in ids[_last(ids, _STARTED) + 1 :]
-
-
-def _last(ids: Sequence[str], wanted: str) -> int:
-    return max((place for place, one in enumerate(ids) if one == wanted), default=-1)
+def _lease_file_is_closed(survey: Survey) -> bool:
+    return survey.status is None and not all(map(is_header, survey.lease_headers.values()))
 
 
 def _rows_lost(node: Node, survey: Survey) -> str:

@@ -125,6 +125,15 @@ def load(files: Mapping[str, bytes]) -> LeaseSet:
     return LeaseSet(header, rows, unreadable)
 
 
+def is_header(line: str) -> bool:
+    """Whether Kea opens a lease file that begins with this line; an empty file it does.
+
+    A newer Kea may have more columns than we know of.
+    """
+    columns = tuple(line.split(","))[: len(COLUMNS)]
+    return not line or columns == COLUMNS[: max(_LEAST, len(columns))]
+
+
 def whole_lines(content: bytes) -> bytes:
     """A file without a last line that was only partly written when it was read."""
     return content[: content.rfind(b"\n") + 1]

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kea_ha import layout
+from kea_ha.leases import FILES
 from kea_ha.model import OwnCertificates
 
 #: Packages whose version decides something. ISC's own packages carry other names.
@@ -138,6 +139,7 @@ class Survey:
     kept_settings: str
     firewall: str
     leases: int
+    lease_headers: Mapping[str, str]
     status: Any
     status_error: str
     log: str
@@ -200,6 +202,7 @@ def build_script(own: OwnCertificates | None = None, kept: str = layout.KEPT_DIR
         socket=layout.CONTROL_SOCKET,
         log=layout.LOG,
         leases=layout.LEASES,
+        lease_files=quoted(FILES),
         pattern=shlex.quote(LOG_PATTERN),
         lines=LOG_LINES,
         table=layout.FIREWALL_TABLE,
@@ -256,6 +259,10 @@ done; fi
 
 have nft && say firewall && nft list table {table}
 say leases; grep -chs '^[0-9]' {leases}*
+for file in {lease_files}; do
+  [ -f "$file" ] && say lease_header "$file" &&
+    printf ' %s\n' "$(head -c 300 "$file" | head -n 1 | tr -cd ' -~')"
+done
 if [ -S {socket} ]; then
   say status
   if have curl; then
@@ -349,6 +356,7 @@ def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
         kept_settings="\n".join(line for p in told("settings") for line in contents.get(p, ())),
         firewall="\n".join(lines("firewall")),
         leases=sum(int(count) for count in lines("leases")),
+        lease_headers={path: "".join(body)[1:] for path, body in each("lease_header")},
         status=status,
         status_error=status_error,
         log="\n".join(line.removeprefix(" ") for line in lines("log")),

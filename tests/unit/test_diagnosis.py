@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from kea_ha import diagnosis, layout
+from kea_ha import diagnosis, layout, leases
 from kea_ha.diagnosis import Diagnosis
 from kea_ha.live import Anchors
 from kea_ha.preflight import Path, Seen
@@ -17,11 +17,7 @@ from kea_ha.settings import Problem
 from kea_ha.survey import Survey
 from tests.unit.surveys import ANCHORS, PAIR, accepted, both, down, in_state, marked
 
-STARTED = "2026-11-25 09:00:00.000 INFO  [kea-dhcp4.dhcp4/9.1] DHCP4_STARTED Kea started\n"
-CLOSED = (
-    "2026-11-25 09:00:01.000 ERROR [kea-dhcp4.dhcpsrv/9.1] DHCPSRV_MEMFILE_FAILED_TO_OPEN "
-    "Could not open lease file: invalid header\n"
-)
+HEADER = ",".join(leases.COLUMNS)
 
 
 def seen(surveys: Mapping[str, Survey]) -> dict[str, Seen]:
@@ -58,25 +54,32 @@ def test_a_server_that_is_down_rejoins_its_partner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "aside"),
+    ("header", "aside"),
     [
-        (CLOSED, ("host-2",)),
-        (STARTED + CLOSED, ("host-2",)),
-        (CLOSED + STARTED, ()),  # it has started since
-        (STARTED, ()),
+        ("addr3ss,hwaddr", ("host-2",)),
+        (HEADER[:40], ("host-2",)),
+        (HEADER.replace(",pool_id", ",pool"), ("host-2",)),
+        (HEADER, ()),
+        (HEADER.removesuffix(",user_context,pool_id"), ()),  # an older Kea's
+        ("", ()),
     ],
 )
-def test_a_lease_file_is_set_aside_only_if_kea_could_not_open_it_last(
-    log: str, aside: tuple[str, ...]
+def test_a_lease_file_is_set_aside_only_if_kea_cannot_open_it(
+    header: str, aside: tuple[str, ...]
 ) -> None:
     """What holds leases is not put away on a guess."""
-    surveys = both(of_second=replace(down(accepted("host-2")), log=log))
-    assert aside == of(surveys).aside
+    one = replace(down(accepted("host-2")), lease_headers={layout.LEASES: header})
+    assert aside == of(both(of_second=one)).aside
 
 
 def test_leases_that_only_closed_files_have_are_not_given_up() -> None:
     """Neither file is set aside: the way back is a backup."""
-    surveys = both(*(replace(down(accepted(host)), log=CLOSED) for host in ("host-1", "host-2")))
+    surveys = both(
+        *(
+            replace(down(accepted(host)), lease_headers={layout.LEASES: "?"})
+            for host in ("host-1", "host-2")
+        )
+    )
     (problem,) = against(surveys)
     assert "restore.py" in problem.remedy
 
