@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
-from kea_ha import acceptance, documents, keeping, layout, live, plan, running
+from kea_ha import acceptance, certificates, documents, keeping, layout, live, plan, running
 from kea_ha.live import CHANGING, Anchors
 from kea_ha.running import Running
 from kea_ha.settings import Node, Pair, Problem
@@ -273,12 +275,13 @@ def damage(
 
 def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
     """What of the change the two servers could not live with while it is half done."""
-    found = []
+    found: list[str] = []
     for node in pair.nodes:
         survey = surveys[node.name]
         # Of a change that was cut off, what runs may still be what was accepted before it.
         given = running.read_accepted(survey) if is_marked([survey]) else None
         given = given or running.read(survey)
+        found += _expires_meanwhile(pair, node, surveys)
         if given is None:
             continue
         own = node.own_certificates
@@ -293,6 +296,19 @@ def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
         )
         found += _unlivable(given, wished)
     return list(dict.fromkeys(found))
+
+
+def _expires_meanwhile(pair: Pair, node: Node, surveys: Mapping[str, Survey]) -> Iterable[str]:
+    survey = surveys[node.name]
+    held = survey.certificates.get(layout.HA_CERTIFICATE)
+    with suppress(certificates.PkiError):
+        ends = certificates.inspect(held or "").not_after
+        # Each of the two may take as long as that to be healthy again.
+        if ends < survey.time + timedelta(seconds=2 * patience_s(pair, surveys)):
+            yield (
+                f"the certificate of {node.name} expires at {ends:%Y-%m-%d %H:%M:%S} UTC: from "
+                "then on the two turn each other away until both have new ones"
+            )
 
 
 _ANOTHER_ANCHOR = (

@@ -36,6 +36,7 @@ from kea_ha.settings import Node, Pair
 from kea_ha.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
 from kea_ha.survey import Survey
 
+_ON_ITS_WAY = ("waiting", "syncing", "ready")
 #: What a server may take to notice something beyond its heartbeat, in seconds: Kea gives a request
 #: 10 s.
 _REQUEST_S = 15
@@ -225,6 +226,8 @@ def free_of_clients(pair: Pair, node: Node) -> None:
     # Also from a server that is silent or on its way: a partner in hot-standby would wait for its
     # acknowledgements until it counts as down.
     if HOT_STANDBY in (_state_of(node), _state_of(partner)):
+        if _state_of(partner) in _ON_ITS_WAY:  # it has not got all leases yet
+            await_state(partner, changes.patience_s(pair, _surveys(pair)), HOT_STANDBY)
         _hand_over(partner, node)
     elif acceptance.serves(look_at(partner, anew=True)):
         say(f"    {partner.name} serves all clients already")

@@ -363,7 +363,7 @@ def test_an_operator_killed_at_each_stage_only_runs_again(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", STAGES[:2])
+@pytest.mark.parametrize("stage", STAGES)
 def test_power_lost_in_the_middle_of_a_change(
     fresh_lab: Callable[..., Lab], operator: Clone, stage: str
 ) -> None:
@@ -446,6 +446,28 @@ def test_a_link_cut_in_the_middle_leaves_the_old_or_the_new_state(
     assert operator.deploy(*MANY_CLIENTS, *lifetime(48000)).verdict
     assert primary == bench.main_pid(lab, "host-1")
     served_by(lab, operator, *lifetime(48000))
+
+
+@pytest.mark.slow
+def test_a_certificate_that_expires_during_the_change(lab: Lab, operator: Clone) -> None:
+    """Not begun one by one; accepted, both get new ones at once."""
+    settings = (*MANY_CLIENTS, *lifetime(48500))
+    assert operator.deploy(*settings).verdict
+    before = bench.process_ids(lab)
+    for host, address in HOSTS.items():
+        past = Store.open(
+            operator.pki, "lab", None, datetime.now(UTC) - timedelta(days=365, seconds=-60)
+        )
+        request = bench.sh(lab, host, "openssl req -new -key /etc/kea/tls/ha.key -subj /CN=x")
+        ending = past.sign_peer(request, name=host, address=address)
+        bench.sh(lab, host, f"cat > /etc/kea/tls/ha.crt <<'END'\n{ending}END")
+
+    refused = operator.deploy(*settings).refusal
+
+    assert "the certificate of host-1 expires at" in refused
+    assert before == bench.process_ids(lab)
+    assert operator.deploy(*settings, "--data", "accept_outage=true").verdict
+    served_by(lab, operator, *lifetime(48500))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kea_ha import changes, keeping, layout
+from kea_ha.certificates import inspect
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Survey
 from tests.unit.surveys import (
@@ -95,6 +96,34 @@ def test_a_certificate_that_is_gone_is_made_anew_by_a_change(missing: str) -> No
     assert ["host-1"] == order(change)
     assert change.hosts[0].restarts
     assert "make a certificate" in change.hosts[0].lines[0]
+
+
+@pytest.mark.parametrize(("seconds", "refused"), [(100, True), (-100, True), (10000, False)])
+def test_a_certificate_that_expires_during_the_change_takes_both_at_once(
+    seconds: int, refused: bool
+) -> None:
+    """Changed one by one, the two would turn each other away when it is half done."""
+    ends = inspect(survey_of("host-2").certificates[layout.HA_CERTIFICATE]).not_after
+    late = accepted("host-2", epoch=ends.timestamp() - seconds)
+    surveys = both(of_second=late)
+    found = [one for one in against(surveys) if "expires at" in one.given]
+    assert refused == bool(found)
+    change = changes.plan_change(CHANGED, surveys, ANCHORS)
+    assert change is not None
+    assert refused == change.together
+    assert [] == [one for one in against(surveys, accept_outage=True) if "expires" in one.given]
+
+
+def test_another_anchor_of_the_operators_own_takes_both_at_once() -> None:
+    """A server that trusts the new one alone and a server of the old one turn each other away."""
+    own = {"key": "/root/k", "certificate": "/root/c", "anchor": "/root/a"}
+    pair = lab_pair(own_certificates=own)
+    survey = accepted("host-2")
+    other = replace(survey.files[layout.HA_ANCHOR], sha256="0" * 64)
+    theirs = {"/root/a": other, "/root/c": other, "/root/k": other}
+    surveys = both(of_second=replace(survey, files={**survey.files, **theirs}))
+    assert any("anchor of the peers" in one.given for one in against(surveys, pair))
+    assert [] == against(surveys, pair, accept_outage=True, force=True)
 
 
 def test_a_certificate_is_due_when_less_than_a_third_is_left() -> None:
