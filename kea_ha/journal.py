@@ -95,6 +95,8 @@ _ALARM_PATTERN = re.compile(r"HA_INVALID_PARTNER_STATE_|HA_CONFIG_LEASE_\w*DISAB
 # 2.2 goes on without its listener and says so in a message of another kind.
 _NO_LISTENER = "CmdHttpListener::run failed"
 
+_USUAL_START_S = 0.2
+
 _HANDSHAKE_ID = "HTTP_CONNECTION_HANDSHAKE_FAILED"
 _HANDSHAKE = re.compile(r"TLS handshake with (?P<address>\S+) failed with (?P<reason>.*)")
 _HUNG_UP = "stream truncated"
@@ -137,6 +139,20 @@ def parse_log(text: str) -> tuple[LogLine, ...]:
         )
     finish()
     return tuple(lines)
+
+
+def start_took(lines: Sequence[LogLine]) -> float:
+    """How long the server took to be in WAITING after its last start, in seconds.
+
+    From its first line in its log, which it writes before it loads the leases.
+    """
+    took, first = _USUAL_START_S, None
+    for line in lines:
+        if first is None or line.process != first.process:
+            first, waits = line, False
+        elif line.id == "HA_LOCAL_DHCP_DISABLE" and not waits:
+            took, waits = (line.time - first.time).total_seconds(), True
+    return took
 
 
 def alarms(

@@ -16,7 +16,14 @@ from kea_ha.facts import changed, host_of, look_at, unit_of
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
 from kea_ha.remote import Commands, Refusal, checked_operation, need, run_commands, say
-from kea_ha.rolling import await_health, counts_as_change, free_of_clients, start, stop
+from kea_ha.rolling import (
+    await_health,
+    counts_as_change,
+    fall_into_step,
+    free_of_clients,
+    start,
+    stop,
+)
 from kea_ha.settings import Node, Pair
 
 
@@ -94,6 +101,7 @@ def bring_back(*, pair: Pair, node: Node) -> Commands:
     if state.is_executing:
         if look_at(node).unit(unit_of(pair)).is_active and not acceptance.answers(look_at(node)):
             stop(pair, node)  # left in maintenance by a run that was cut off: only a start ends it
+        fall_into_step(pair, node)
         start(pair, node)
         checks.await_answers(pair, node)
         await_health(pair)

@@ -38,6 +38,7 @@ from kea_ha.rolling import (
     await_health,
     await_state,
     counts_as_change,
+    fall_into_step,
     free_of_clients,
     own_words,
     put_in_place,
@@ -178,6 +179,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
             f"systemctl stop {unit_of(pair)}",
             StringCommand(f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/"),
         ])  # fmt: skip
+    fall_into_step(pair, node)
     start(pair, node)
     checks.await_answers(pair, node)
     await_health(pair)
@@ -190,6 +192,7 @@ def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
     for which in ("ha", "api"):
         carry_out(identities.identity, pair=pair, node=node, which=which)
     put_in_place(pair, node)
+    fall_into_step(pair, node)
     run_daemons(pair, node)
     checks.await_answers(pair, node)
     await_health(pair)

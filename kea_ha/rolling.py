@@ -13,7 +13,7 @@ from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
 
-from kea_ha import acceptance, changes, checks, identities, keeping, layout, operations
+from kea_ha import acceptance, changes, checks, identities, journal, keeping, layout, operations
 from kea_ha.changes import HostChange
 from kea_ha.facts import changed, host_of, look_at, unit_of
 from kea_ha.live import CHANGING
@@ -22,6 +22,7 @@ from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,
+    PROGRESS_S,
     Commands,
     Refusal,
     ask,
@@ -40,6 +41,8 @@ _ON_ITS_WAY = ("waiting", "syncing", "ready")
 #: What a server may take to notice something beyond its heartbeat, in seconds: Kea gives a request
 #: 10 s.
 _REQUEST_S = 15
+#: From our order to start a server until systemd has carried it out, in seconds.
+_ORDER_S = 0.4
 
 
 @checked_operation
@@ -165,6 +168,7 @@ def _roll(pair: Pair, mine: HostChange, *, before: tuple[HostChange, ...]) -> No
             free_of_clients(pair, node)
             touched = keeping.ALL_UNITS
             stop(pair, node)
+            fall_into_step(pair, node)
         touched = touched or keeping.OTHER_UNITS
         run_daemons(pair, node)
         checks.await_answers(pair, node)
@@ -256,6 +260,33 @@ def stop(pair: Pair, node: Node) -> None:
     changed(node)
     if partner_serves:
         await_state(partner, _heartbeat_s(pair) + _REQUEST_S, PARTNER_DOWN)
+
+
+def fall_into_step(pair: Pair, node: Node) -> None:
+    """Wait for the moment at which a stopped primary is to start, its partner serving.
+
+    The partner lets go of the clients at its own heartbeat that finds the primary ready, and the
+    primary serves from its own that finds that. Were the partner's to come while the primary
+    fetches the leases, both would miss, and clients would wait for another heartbeat: so the
+    primary is started to do that half-way between two of them.
+    """
+    partner = pair.partner_of(node)
+    if node.role != "primary" or _state_of(partner) != PARTNER_DOWN:
+        return
+    heartbeat_s = _heartbeat_s(pair)
+    if heartbeat_s > PROGRESS_S:
+        say(f"    waiting up to {heartbeat_s:.0f} s for {partner.name}'s heartbeat, to keep step")
+    script = _AWAIT_HEARTBEAT.format(log=layout.LOG, tries=round((heartbeat_s + 2) / 0.05))
+    ask(host_of(partner), script, timeout_s=round(heartbeat_s) + 10)
+    lead_s = journal.start_took(journal.parse_log(look_at(node).log)) + _ORDER_S
+    time.sleep((heartbeat_s / 2 - lead_s) % heartbeat_s)
+
+
+# Each heartbeat that finds nobody is logged.
+_AWAIT_HEARTBEAT = """
+count() {{ grep -ac HA_HEARTBEAT_COMMUNICATIONS_FAILED {log}; }}
+before=$(count); tries={tries}
+while [ "$(count)" = "$before" ] && [ $((tries -= 1)) -gt 0 ]; do sleep 0.05; done"""
 
 
 def start(pair: Pair, node: Node) -> None:
@@ -407,6 +438,7 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layou
             stop(pair, node)
         except Refusal as refusal:
             say(f"    {refusal.why}; putting back all the same")
+        fall_into_step(pair, node)
     answer = ask(on, keeping.put_back_script(restart, kept), timeout_s=120)
     changed(node)
     if not answer.ok:

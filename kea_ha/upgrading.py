@@ -16,6 +16,7 @@ from kea_ha.remote import Commands, Refusal, checked_operation, need, run_comman
 from kea_ha.rolling import (
     await_health,
     counts_as_change,
+    fall_into_step,
     free_of_clients,
     mark,
     own_words,
@@ -105,6 +106,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
             ])  # fmt: skip
             changed(node)
         put_in_place(pair, node)
+        fall_into_step(pair, node)
         run_daemons(pair, node)
         checks.await_answers(pair, node)
         await_health(pair)

@@ -21,6 +21,7 @@ from kea_ha.journal import (
     first_contact_attempted,
     last_transition,
     parse_log,
+    start_took,
     summary,
 )
 
@@ -370,3 +371,21 @@ def test_a_summary_says_how_often_when_last_and_what() -> None:
         "(nothing listens there)",
         "HA_TERMINATED once at 2026-11-23 05:00:01: HA has stopped",
     )
+
+
+def test_how_long_a_server_took_to_start_is_read_from_its_last_start() -> None:
+    """Of the last one that came so far; an attempt that failed says nothing."""
+
+    def line(second: str, process: int, name: str) -> str:
+        return f"2026-11-25 09:00:{second} INFO  [kea-dhcp4.x/{process}.1] {name} text"
+
+    log = [
+        line("00.000", 1, "DHCP4_MULTI_THREADING_INFO"),
+        line("00.900", 1, "HA_LOCAL_DHCP_DISABLE"),
+        line("10.000", 2, "DHCP4_MULTI_THREADING_INFO"),
+        line("10.250", 2, "HA_LOCAL_DHCP_DISABLE"),
+        line("15.000", 2, "HA_LOCAL_DHCP_DISABLE"),
+        line("20.000", 3, "DHCP4_MULTI_THREADING_INFO"),
+    ]
+    assert 0.25 == pytest.approx(start_took(parse_log("\n".join(log))))
+    assert 0 < start_took(()) < 1
