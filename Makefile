@@ -34,12 +34,16 @@ box: setup-vagrant ## build the box of the Vagrant lab from a Debian mirror (DEB
 	$(PYTHON) -m lab box --debian $(DEBIAN)
 
 .PHONY: test
-test: lint setup setup-vagrant ## lint, and one representative of each promise (30 minutes at most)
+test: lint setup setup-vagrant setup-browser ## lint, and one representative of each promise (30 minutes at most)
 	$(PYTEST) -m 'not slow'
 
 .PHONY: test-unit
 test-unit: venv ## the pure logic, in seconds
 	$(PYTEST) tests/unit
+
+.PHONY: test-browser
+test-browser: venv setup-browser ## the report of a drill, in a real browser
+	$(PYTEST) tests/browser
 
 .PHONY: test-rollout
 test-rollout: setup ## the rollout's logic, on stand-in hosts
@@ -54,7 +58,7 @@ test-vagrant: setup-vagrant ## the same on the Vagrant lab, from nothing to noth
 	$(PYTEST) -v --durations=0 tests/vagrant
 
 .PHONY: test-all
-test-all: lint setup setup-vagrant ## the full matrix
+test-all: lint setup setup-vagrant setup-browser ## the full matrix
 	$(PYTEST)
 
 .PHONY: lint
@@ -70,6 +74,10 @@ setup: ## install what the lab needs (Debian packages, and .venv)
 .PHONY: setup-vagrant
 setup-vagrant: setup ## install what the Vagrant lab needs
 	@sh lab/setup.sh vagrant
+
+.PHONY: setup-browser
+setup-browser: ## install the browser in which the tests look at reports
+	@sh lab/setup.sh browser
 
 .PHONY: venv
 venv: ## make .venv

@@ -52,7 +52,8 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  (configuration files, not HTML)
+        # In configuration files escapes would be wrong; in HTML a name must stay a name.
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",), default=False),
     )
     environment.filters["tojson"] = _text
     return environment

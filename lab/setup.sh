@@ -3,6 +3,7 @@
 #
 #   lab/setup.sh python   Python's packages, at the locked versions, into .venv
 #   lab/setup.sh lab      that, and the programs of the quick lab (Debian packages)
+#   lab/setup.sh browser  the browser in which the tests look at reports
 #   lab/setup.sh vagrant  that, and the programs of the Vagrant lab
 #
 # Takes a fraction of a second when nothing is missing. Needs root only where Debian packages are.
@@ -12,6 +13,8 @@ cd "$(dirname "$0")/.."
 # How each program is asked for, and the Debian package that has it.
 LAB_PACKAGES="systemd-container mmdebstrap iproute2 openssh-client netcat-openbsd \
 nftables apt-utils ca-certificates util-linux"
+# The reports of drills are looked at in a browser; only the tests need it.
+BROWSER_PACKAGES="chromium chromium-driver"
 # That of vagrant-libvirt alone would bring a desktop's QEMU and no network for the machines.
 VAGRANT_PACKAGES="vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-system \
 libvirt-daemon-driver-qemu libvirt-clients dnsmasq-base iptables ebtables dmidecode \
@@ -80,6 +83,8 @@ case ${1:-} in
     # shellcheck disable=SC2086
     lab) install $LAB_PACKAGES; make_venv ;;
     # shellcheck disable=SC2086
+    browser) install $BROWSER_PACKAGES ;;
+    # shellcheck disable=SC2086
     vagrant) install $LAB_PACKAGES $VAGRANT_PACKAGES; make_venv ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
