@@ -212,6 +212,14 @@ def first_contact_attempted(
     )
 
 
+def entered(line: LogLine) -> str:
+    """The HA state that the server changed to by this line, as Kea tells it; empty if it did not.
+
+    Kea writes them in upper case in its log, and in lower case in its status.
+    """
+    return (_target(line) or "").lower()
+
+
 def last_transition(lines: Sequence[LogLine]) -> tuple[str, LogLine] | None:
     """The state that the server last changed to (upper case, as in the log), and the line."""
     for line in reversed(lines):

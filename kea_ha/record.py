@@ -16,6 +16,7 @@ from pyinfra.context import ctx_state
 from kea_ha.backups import Backup
 from kea_ha.changes import Change
 from kea_ha.diagnosis import Diagnosis
+from kea_ha.drill_report import Scenario
 from kea_ha.preflight import Seen
 from kea_ha.settings import Pair
 from kea_ha.survey import Survey
@@ -61,13 +62,15 @@ class Run:
     #: By pair: what is wrong with it, and what mends it.
     diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
     #: By pair: the accepted state to go back to.
-    goals: dict[str, Goal] = field(default_factory=dict)
+    goals: dict[str, dict[str, Goal]] = field(default_factory=dict)
     #: By pair: the hosts to be upgraded, in their order.
     upgrades: dict[str, tuple[HostUpgrade, ...]] = field(default_factory=dict)
     #: By pair: why a change of both servers at once has to be put back.
     broken: dict[str, Exception] = field(default_factory=dict)
     #: What `--data from=` names, verified.
     backup: Backup | None = None
+    #: By pair: the scenarios that were gone through.
+    drilled: dict[str, list[Scenario]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: By pair: what to say when all went well.
     verdicts: dict[str, str] = field(default_factory=dict)

@@ -26,7 +26,7 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory_from_files
 from pyinfra_cli.util import parse_cli_arg
 
-from kea_ha import backups, restoring
+from kea_ha import backups, drills, restoring
 from kea_ha.backups import Backup, BackupError
 from kea_ha.closing import last_words
 from kea_ha.preflight import Agreed
@@ -42,6 +42,10 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
         "accept_outage": "true changes a live pair although no client is served for a while",
     },
     "runbook/backup.py": {},
+    "runbook/drill.py": {
+        "scenario": "the failures to make happen, with commas between them",
+        "accept_outage": "true has them outside the labs, too",
+    },
     "runbook/maintain.py": {
         "host": "the host to take out",
         "done": "true brings the host back",
@@ -63,7 +67,9 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
     "runbook/verify.py": {},
 }
 #: Those of the arguments that name something; the others are switches.
-_NAMES = ("host", "from")
+_NAMES = ("host", "from", "scenario")
+#: What may be run with one host of a pair left out.
+_FOR_ONE_HOST = {"deploy.py", "runbook/backup.py", "runbook/verify.py"}
 #: Groups that are not pairs: the hosts to probe from, and pyinfra's own.
 _NOT_PAIRS = ("all", "inventory", "probes")
 
@@ -106,6 +112,12 @@ def named_backup(host: Host) -> Backup:
     return RUN.backup
 
 
+def scenarios(host: Host) -> tuple[str, ...]:
+    """The scenarios that ``--data scenario=`` names; the one that is usual if none is named."""
+    given = host.data.get("scenario") or next(iter(drills.KINDS))
+    return tuple(str(given).split(","))
+
+
 def renew_certificates() -> None:
     """Have the certificates made anew that the hosts have now, though they are not due."""
     # Certificates tell their time in whole seconds.
@@ -141,7 +153,12 @@ def before_connecting() -> None:
         )
         RUN.limited_to = _limited_to(inventory, options, problems)
         RUN.pairs = {pair.name: pair for pair in load_pairs(inventory)}
-        problems += [*_unfit_host(options), *_unfit_backup(options)]
+        problems += [
+            *_unfit_host(options),
+            *_unfit_backup(options),
+            *_unfit_scenarios(options),
+            *_unfit_limit(),
+        ]
         _keep_the_named_pair(options)
     except SettingsError as error:
         problems += error.problems
@@ -161,7 +178,8 @@ def before_connecting() -> None:
 def wants_probes() -> bool:
     """Whether this run needs the hosts to probe from; a deploy must not fail because one is off."""
     context = click.get_current_context(silent=True)
-    return context is None or not _scripts_of(context)
+    scripts = _scripts_of(context) if context else ()
+    return not scripts or "runbook/drill.py" in scripts
 
 
 def _scripts_of(context: click.Context) -> tuple[str, ...]:
@@ -277,14 +295,21 @@ def _unfit_backup(options: Mapping[str, Any]) -> Iterator[Problem]:
         known = ", ".join(RUN.pairs)
         allowed = f"a backup of a pair of this inventory: {known}"
         yield Problem("--data from", whose, allowed, "name another one")
-    elif not all(RUN.in_scope(node.name) for node in pair.nodes):
-        yield Problem(
-            "--limit",
-            "one that leaves a host of the pair out",
-            "both hosts of the pair: their leases belong together",
-            "leave it out",
-            pair.name,
-        )
+
+
+def _unfit_limit() -> Iterator[Problem]:
+    """What is done to a live pair is done with both of its hosts in view."""
+    if set(RUN.scripts) <= _FOR_ONE_HOST:
+        return
+    for pair in RUN.pairs.values():
+        if sum(RUN.in_scope(node.name) for node in pair.nodes) == 1:
+            yield Problem(
+                "--limit",
+                "one that leaves a host of the pair out",
+                "both hosts of the pair, or neither",
+                "leave it out, or name the pair",
+                pair.name,
+            )
 
 
 def _read_backup(given: Any) -> Backup:
@@ -308,6 +333,15 @@ def _read_backup(given: Any) -> Backup:
             "--data from", f"{given}, {error.what}", "a backup as it was written", error.remedy
         )
         raise SettingsError([problem]) from error
+
+
+def _unfit_scenarios(options: Mapping[str, Any]) -> Iterator[Problem]:
+    given = _override_data(options["data"]).get("scenario")
+    wrong = [one for one in str(given).split(",") if one not in drills.KINDS]
+    if "runbook/drill.py" in RUN.scripts and given is not None and wrong:
+        yield Problem(
+            "--data scenario", ", ".join(wrong), f"some of {', '.join(drills.KINDS)}", "name those"
+        )
 
 
 def _keep_the_named_pair(options: Mapping[str, Any]) -> None:

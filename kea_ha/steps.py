@@ -17,6 +17,7 @@ from pyinfra.api import deploy
 from kea_ha import (
     authorities,
     checks,
+    drilling,
     identities,
     maintenance,
     marks,
@@ -91,6 +92,28 @@ def end_change_of_cas(pair: Pair) -> None:
     marks.forget_before(name="Remove what could bring the old CAs back", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="forgetting the old CAs")
     authorities.end_change(name="Keep the new CAs alone", pair=pair)
+
+
+@deploy("Drill")
+def agree_to_drill(pair: Pair, names: tuple[str, ...], *, agreed: Agreed) -> None:
+    """Say what each scenario costs its clients, and see that somebody has agreed to it."""
+    drilling.decide(
+        name="Say what it costs", pair=pair, names=names, accept_outage=agreed.accept_outage
+    )
+    hold_together(name="Both hosts go on", pair=pair, after="agreeing to it")
+
+
+@deploy("Drill")
+def drill(pair: Pair, name: str) -> None:
+    """Make one failure happen under load, measure, and put everything back."""
+    drilling.drill(name=f"Go through {name}", pair=pair, scenario=name)
+    hold_together(name="Both hosts go on", pair=pair, after=name)
+
+
+@deploy("Drill")
+def report(pair: Pair) -> None:
+    """Write the report, and fail if it is worse than the settings imply."""
+    drilling.report(name="Write the report", pair=pair)
 
 
 @deploy("Recover")

@@ -1,9 +1,7 @@
 """DHCP clients that ask steadily and behave as real ones do, and what became of each.
 
 `steady` runs them on the lab's client machine, on the card without an address: a new client twenty
-times a second, each with a MAC of its own, that asks, takes the first offer, and retransmits after
-4, 8, 16 s, a second more or less (RFC 2131, 4.1), with its waiting in `secs`. One whose offer comes
-to nothing begins again after 10 s.
+times a second, each with a MAC of its own. They are those of the failover drill.
 """
 
 from __future__ import annotations
@@ -14,11 +12,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from lab import AnyLab
+from lab import AnyLab, places
 from tests.lab import bench
 
+CLIENTS = places.PROJECT / "files/drill-clients.py"
 #: One subnet for more clients than any test has.
 MANY = [
     {
@@ -67,18 +65,37 @@ class Served:
 @contextmanager
 def steady(lab: AnyLab, *, rate: int = 20) -> Iterator[Served]:
     """Clients from the first ACK until the block ends; then those that still wait get 40 s more."""
-    code = (Path(__file__).with_name("client_machine.py")).read_text()
-    argv = lab.command("client", ["python3", "-c", code, bench.card_name(lab), str(rate)])
+    place = "/run/steady"
+    settings = {
+        "card": bench.card_name(lab),
+        "rate": rate,
+        "new": 1_000_000,  # at once: each one that asks is a new client
+        "seconds": 0.001,
+        "seconds_at_most": 1800,
+        "directory": place,
+    }
+    bench.sh(lab, "client", f"rm -rf {place}; mkdir -p {place}")
+    argv = ["python3", "-c", CLIENTS.read_text(), json.dumps(settings)]
     served = Served()
-    process = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdin is not None and process.stdout is not None
+    process = subprocess.Popen(lab.command("client", argv), stdin=subprocess.DEVNULL)
     try:
-        assert process.stdout.readline() == "served\n", "no client is served to begin with"
+        bench.wait_for(
+            "a client to be served",
+            lambda: (
+                bench.sh(lab, "client", f"cat {place}/acks", check=False).strip() not in ("", "0")
+            ),
+        )
         yield served
-        process.stdin.close()
-        served.__dict__.update(json.loads(process.stdout.read()))
+        bench.sh(lab, "client", f"touch {place}/stop")
+        told = bench.wait_for(
+            "the last clients",
+            lambda: bench.sh(lab, "client", f"cat {place}/told", check=False),
+            patience=60,
+        )
+        found = json.loads(told)
+        served.acks = [at for at, _ in found["acks"]]
+        for name in ("waits", "leases", "unserved", "last_arrival"):
+            setattr(served, name, found[name])
     finally:
         process.kill()
         process.wait()

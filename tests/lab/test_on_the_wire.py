@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,26 +18,9 @@ import pytest
 from lab import Lab
 from tests.lab import bench
 from tests.lab.bench import FAST, HOSTS, Clone
+from tests.lab.watching import capture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-@contextmanager
-def capture(lab: Lab, host: str, file: Path) -> Iterator[None]:
-    """What passes on TCP 8000 of a host during the block, in `file`."""
-    with file.open("wb") as out, file.with_suffix(".err").open("wb") as err:
-        # As root: with another user it would forget to end with what started it.
-        options = ("-Z", "root", "-i", "enp0s8", "-s0", "--immediate-mode", "-U", "-w", "-")
-        process = lab.popen(host, ["tcpdump", *options, "tcp port 8000"], stdout=out, stderr=err)
-        try:
-            bench.wait_for(
-                "tcpdump to listen",
-                lambda: b"listening on" in file.with_suffix(".err").read_bytes(),
-            )
-            yield
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def streams(file: Path) -> list[bytes]:

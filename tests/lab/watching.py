@@ -1,4 +1,5 @@
-"""Watchers for secrets that come out: process arguments, and files that others can read.
+"""Watchers: for secrets that come out (process arguments, files that others can read), and of what
+passes on the wire.
 
 They run beside a rollout and keep what they saw; the secrets are made in its course, so they are
 sought in it afterwards.
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lab import Lab
+from tests.lab import bench
 
 
 @dataclass(frozen=True)
@@ -161,4 +164,36 @@ def places_of(secret: Secret, trees: Mapping[str, Path]) -> set[str]:
             with suppress(OSError):
                 if path.is_file() and not path.is_symlink() and secret.is_in(path.read_bytes()):
                     found.add(f"{name}:/{path.relative_to(top)}")
+    return found
+
+
+@contextmanager
+def capture(lab: Lab, name: str, file: Path, what: str = "tcp port 8000") -> Iterator[None]:
+    """What passes of this on a machine's card during the block, in `file`: of the peers' link."""
+    with file.open("wb") as out, file.with_suffix(".err").open("wb") as err:
+        # As root: with another user it would forget to end with what started it.
+        options = ("-Z", "root", "-i", "enp0s8", "-s0", "--immediate-mode", "-U", "-w", "-")
+        process = lab.popen(name, ["tcpdump", *options, what], stdout=out, stderr=err)
+        try:
+            bench.wait_for(
+                "tcpdump to listen",
+                lambda: b"listening on" in file.with_suffix(".err").read_bytes(),
+            )
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def ack_times(file: Path) -> list[float]:
+    """When each DHCPACK of a capture passed, in seconds since the epoch."""
+    raw, at = file.read_bytes(), 24
+    found = []
+    while at + 16 <= len(raw):
+        seconds, micros, length = struct.unpack_from("<III", raw, at)
+        packet = raw[at + 16 + 14 : at + 16 + length]  # behind the Ethernet header
+        at += 16 + length
+        # Kea puts the message type first of all options (RFC 2132, 9.6).
+        if packet[20:22] == b"\x00\x43" and packet[28 + 240 : 28 + 243] == b"\x35\x01\x05":
+            found.append(seconds + micros / 1e6)
     return found

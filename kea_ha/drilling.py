@@ -1,0 +1,426 @@
+"""pyinfra operations of the failover drill: make a failure happen under load, measure, put back.
+
+Clients ask from the host of the group ``probes``; what Kea did is read from both servers' logs.
+Each host that is broken has a timer first that puts it back by itself, so that a drill that is
+killed leaves nothing broken for long.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import gevent
+from pyinfra import host, inventory, state
+from pyinfra.api import FunctionCommand
+from pyinfra.api.host import Host
+
+from kea_ha import drill_report, drills, layout, plan
+from kea_ha.drill_report import Figures, Report, Scenario
+from kea_ha.drills import Kind, Told
+from kea_ha.facts import host_of, look_at, unit_of
+from kea_ha.record import RUN
+from kea_ha.remote import AGAIN, Commands, Refusal, ask, checked_operation, need, say, wait_until
+from kea_ha.rolling import await_health, counts_as_change
+from kea_ha.settings import Node, Pair
+from kea_ha.status import PARTNER_DOWN
+
+_PROGRAM = Path("files/drill-clients.py")
+_PLACE = "/run/kea-ha-drill"
+#: How many clients ask in a second, and how much of what is free of the pools they may take.
+_RATE, _SHARE = 20, 0.7
+#: How many ACKs are seen before the fault, and by the survivor before the way back.
+_ENOUGH = 40
+_LAB_SSH = ".lab/ssh_config"
+
+
+def probe() -> Host | None:
+    """The host to probe from; None when the inventory has none."""
+    hosts = inventory.get_group("probes", [])
+    return hosts[0] if hosts else None
+
+
+def in_lab() -> bool:
+    """Whether this pair is a lab's, where an outage costs nobody anything."""
+    return bool(host.data.get("ssh_config_file") == _LAB_SSH)
+
+
+@checked_operation
+def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Commands:
+    """Say what each scenario costs, and refuse where nobody has agreed to that."""
+    if probe() is None:
+        raise Refusal(
+            "the inventory has no host to probe from",
+            "give it a group `probes` with one host on the clients' network, with Python",
+            outcome="refused; nothing was changed",
+        )
+    if host.name == pair.primary.name:
+        for name in names:
+            kind = drills.KINDS[name]
+            expected = drills.implied(pair, kind)
+            gap = "" if expected.longest_gap_s is None else f"{expected.longest_gap_s:g} s: "
+            say(f"    {name}: {kind.what}; clients may wait {gap}{expected.words}")
+    alone = [name for name in names if drills.KINDS[name].in_lab]
+    if alone and not in_lab():
+        raise Refusal(
+            f"{', '.join(alone)}: for the labs alone",
+            "leave it out",
+            outcome="refused; nothing was changed",
+        )
+    if not in_lab() and not accept_outage:
+        raise Refusal(
+            "this is no lab, and the outages above are for its clients",
+            "give --data accept_outage=true to have them",
+            outcome="refused; nothing was changed",
+        )
+    host.noop("agreed")
+    yield from ()
+
+
+@checked_operation
+def drill(*, pair: Pair, scenario: str) -> Commands:
+    """Go through one scenario, and put everything back."""
+    if host.name != pair.primary.name:
+        host.noop(f"done from {pair.primary.name}, for both")
+        return
+    if state.is_executing:
+        done = _Drill(pair, drills.KINDS[scenario]).go()
+        RUN.drilled.setdefault(pair.name, []).append(done)
+        gap = f"longest time between ACKs {done.figures.longest_gap_s:.1f} s"
+        say(f"    {scenario}: {'passed' if done.passed else 'not passed'}, {gap}")
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+@checked_operation
+def report(*, pair: Pair) -> Commands:
+    """Write what was measured, and fail if it is worse than the settings imply."""
+    done = RUN.drilled.get(pair.name, [])
+    if host.name != pair.primary.name or not done:
+        host.noop("done once for the pair")
+        return
+    surveys = {node.name: look_at(node) for node in pair.nodes}
+    settings = pair.settings
+    made = Report(
+        made=datetime.now(UTC),
+        pair=pair.name,
+        profile=settings.failover_profile,
+        settings={
+            "heartbeat_delay": settings.heartbeat_delay,
+            "max_response_delay": settings.max_response_delay,
+            "max_ack_delay": settings.max_ack_delay,
+            "max_unacked_clients": settings.max_unacked_clients,
+        },
+        versions={name: str(plan.version_of(pair, one)) for name, one in surveys.items()},
+        roles={node.name: node.role for node in pair.nodes},
+        scenarios=tuple(done),
+    )
+    page, data = drill_report.write(drill_report.REPORTS_DIR, made)
+    for line in drill_report.table(made):
+        say(f"    {line}")
+    RUN.warn(pair, f"the report: {page} (and {data})")
+    if not made.passed:
+        raise Refusal(
+            "\n".join(f"{one.name}: {why}" for one in done for why in one.findings),
+            f"look at {page}; docs/failover.md says what each setting buys and costs",
+            tuple(node.name for node in pair.nodes),
+            "the drill was not passed",
+        )
+    RUN.verdicts[pair.name] = (
+        f"drilled: {', '.join(one.name for one in done)} passed. The pair is healthy again."
+    )
+    host.noop("written")
+    yield from ()
+
+
+@dataclass
+class _Drill:
+    """One scenario on one pair. All times are seconds since the epoch by this machine's clock."""
+
+    pair: Pair
+    kind: Kind
+
+    def go(self) -> Scenario:
+        """Load, fault, way back, and what came of it.
+
+        :raises Refusal: when it could not be measured; the hosts are put back all the same.
+        """
+        asking = gevent.spawn(
+            ask, self._probe, self._start_clients(), timeout_s=drills.PUT_BACK_S + 400
+        )
+        broken = False
+        try:
+            self._await_acks(asking, _ENOUGH, "clients are served")
+            begun = time.time()
+            broken = True
+            self._on_victims(back=False)
+            fault = time.time()
+            say(f"    {self.kind.what}")
+            self._await_takeover(fault)
+            self._on_victims(back=True)
+            broken = False
+            repaired = time.time()
+            say("    put back; waiting until the pair is healthy")
+            accepted = self._await_health()
+            self._await_acks(asking, _ENOUGH, "clients are served again")
+        finally:
+            if broken:
+                self._on_victims(back=True)
+            ask(self._probe, f"touch {_PLACE}/stop")
+        told = self._told()
+        lost = self._lost(told)
+        ask(self._probe, f"touch {_PLACE}/release")
+        asking.join(timeout=30)
+        return self._scenario(told, begun - 2, fault, repaired, accepted, lost)
+
+    # The clients -----------------------------------------------------------------------------
+
+    @property
+    def _probe(self) -> Host:
+        found = probe()
+        if found is None:
+            raise Refusal("the inventory has no host to probe from", AGAIN)
+        return found
+
+    def _start_clients(self) -> str:
+        interface = need(
+            self._probe,
+            f"rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; command -v python3 >/dev/null || exit 1; "
+            f"ip -br -4 addr show | grep -F ' {self._network()}' | cut -d' ' -f1 | cut -d@ -f1",
+            what=f"{self._probe.name} cannot be probed from",
+            remedy="it has to have Python, and an address in a subnet that the pair serves",
+        ).strip()
+        answer = ask(self._probe, f"cat > {_PLACE}/clients.py", stdin=_PROGRAM.read_text())
+        if not answer.ok or not interface:
+            raise Refusal(f"{self._probe.name} cannot be probed from: {answer.words}", AGAIN)
+        seconds = (drills.implied(self.pair, self.kind).longest_gap_s or 30) + 60
+        settings = {
+            "card": interface.split()[0],
+            "rate": _RATE,
+            "new": self._free_addresses(),
+            "seconds": seconds,
+            "seconds_at_most": drills.PUT_BACK_S,
+            "directory": _PLACE,
+        }
+        return f"exec python3 {_PLACE}/clients.py '{json.dumps(settings)}' </dev/null 2>&1"
+
+    def _network(self) -> str:
+        # The first two bytes are enough to find the card; the pair's own address tells them.
+        return ".".join(self.pair.primary.address.split(".")[:2]) + "."
+
+    def _free_addresses(self) -> int:
+        size = sum(
+            int(last) - int(first) + 1
+            for one in self.pair.settings.subnets
+            for first, last in one.ranges
+        )
+        taken = max(look_at(node, anew=True).leases for node in self.pair.nodes)
+        return max(10, int((size - taken) * _SHARE))
+
+    def _await_acks(self, asking: gevent.Greenlet, count: int, what: str) -> None:
+        first = self._acks()
+
+        def missing() -> str:
+            if asking.ready():
+                raise Refusal(f"the clients on {self._probe.name} ended: {asking.value.words}",
+                              AGAIN)  # fmt: skip
+            seen = self._acks() - first
+            return "" if seen >= count else f"{seen} of {count} ACKs"
+
+        wait_until(missing, timeout_s=120, what=f"waited in vain until {what}", remedy=AGAIN)
+
+    def _acks(self) -> int:
+        text = ask(self._probe, f"cat {_PLACE}/acks 2>/dev/null || echo 0").stdout.strip()
+        return int(text) if text.isdigit() else 0
+
+    def _told(self) -> Told:
+        texts: list[str] = []
+
+        def missing() -> str:
+            text = ask(self._probe, f"cat {_PLACE}/told 2>/dev/null", timeout_s=60).stdout
+            texts.append(text)
+            return "" if text.strip() else "the last clients are waited for"
+
+        wait_until(missing, timeout_s=90, what="the clients do not come to an end", remedy=AGAIN)
+        try:
+            return Told.read(texts[-1])
+        except (KeyError, ValueError) as error:
+            raise Refusal(f"what the clients told cannot be read: {error!r}", AGAIN) from error
+
+    def _lost(self, told: Told) -> int:
+        """How many of the leases that were given a server does not have, on either."""
+        held = "".join(f"{address} {mac}\n" for mac, address in told.leases.items())
+        lost = 0
+        for node in self.pair.nodes:
+            answer = ask(host_of(node), _MISSING_LEASES, stdin=held, timeout_s=300)
+            if not answer.ok:
+                raise Refusal(f"{node.name} does not tell its leases: {answer.words}", AGAIN)
+            lost += len(answer.stdout.split())
+        return lost
+
+    # The servers -----------------------------------------------------------------------------
+
+    def _on_victims(self, back: bool) -> None:
+        victims = drills.victims(self.pair, self.kind)
+        do = self._power if not self.kind.fault else self._script
+        jobs = [gevent.spawn(do, node, back) for node in victims]
+        gevent.joinall(jobs)
+        for node, job in zip(victims, jobs, strict=True):
+            if words := job.value:
+                raise Refusal(
+                    f"{node.name} could not be {'put back' if back else 'broken'}: {words}",
+                    f"its own timer puts it back within {drills.PUT_BACK_S // 60} minutes "
+                    "(`systemctl list-timers kea-ha-drill.timer` there)",
+                )
+
+    def _script(self, node: Node, back: bool) -> str:
+        """Make the fault, or undo it; what went wrong, in words."""
+        card = look_at(node).interface_with(node.address)
+        make = drills.way_back_script if back else drills.fault_script
+        script = make(
+            self.kind,
+            unit=unit_of(self.pair),
+            port=self.pair.settings.ha_port,
+            interface=card.name if card else "",
+        )
+        answer = ask(host_of(node), script, timeout_s=120)
+        return "" if answer.ok else answer.words
+
+    @staticmethod
+    def _power(node: Node, back: bool) -> str:
+        command = [sys.executable, "-m", "lab", "start" if back else "kill", node.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stderr if done.returncode else ""
+
+    def _await_takeover(self, fault: float) -> None:
+        """Until the survivor serves alone for a while; it may be that it never does."""
+        node = drills.survivor(self.pair, self.kind)
+        expected = drills.implied(self.pair, self.kind)
+        if node is None or expected.until_partner_down_s is None:
+            time.sleep(0)
+            return
+        patience = expected.until_partner_down_s * 1.5 + 20
+
+        def missing() -> str:
+            seen = drills.transitions(look_at(node, anew=True), self._on(node, fault))
+            down = PARTNER_DOWN in (name for _, name in seen)
+            return "" if down else f"{node.name} has not taken over yet"
+
+        try:
+            wait_until(missing, timeout_s=patience, what="no failover", remedy="")
+        except Refusal as refusal:
+            say(f"    {refusal.why}")
+            return
+        before = self._acks()
+
+        def few() -> str:
+            return "" if self._acks() - before >= _ENOUGH else "few ACKs yet"
+
+        try:
+            wait_until(few, timeout_s=60, what="few ACKs of the survivor", remedy="")
+        except Refusal as refusal:
+            say(f"    {refusal.why}")
+
+    def _await_health(self) -> float | None:
+        try:
+            await_health(self.pair)
+        except Refusal as refusal:
+            say(f"    {refusal.why}")
+            return None
+        return time.time()
+
+    @staticmethod
+    def _on(node: Node, moment: float) -> float:
+        """A moment by the clock of a host."""
+        return moment + RUN.skews.get(node.name, 0.0)
+
+    # What came of it -------------------------------------------------------------------------
+
+    def _scenario(
+        self,
+        told: Told,
+        begun: float,
+        fault: float,
+        repaired: float,
+        accepted: float | None,
+        lost: int,
+    ) -> Scenario:
+        if self.kind.back:
+            begun = fault = repaired
+        skew = _skew(self._probe)
+        acks = [(at - skew, server) for at, server in told.acks]
+        until = told.last_arrival - skew
+        names = {node.address: node.name for node in self.pair.nodes}
+        expected = drills.implied(self.pair, self.kind)
+        surveys = {node.name: look_at(node, anew=True) for node in self.pair.nodes}
+        states = {}
+        for node in self.pair.nodes:
+            changes = drills.transitions(surveys[node.name], self._on(node, begun))
+            line = [(0.0, "hot-standby")]
+            if node in drills.victims(self.pair, self.kind) and self.kind.down:
+                line.append((fault - begun, "no answer"))
+            line += [(at - RUN.skews[node.name] - begun, name) for at, name in changes]
+            states[node.name] = tuple(line)
+        taker = drills.survivor(self.pair, self.kind)
+        down = next(
+            (at + begun - fault for at, name in states[taker.name] if name == PARTNER_DOWN)
+            if taker
+            else iter(()),
+            None,
+        )
+        figures = Figures(
+            clients=told.clients,
+            longest_gap_s=drills.longest_gap([at for at, _ in acks if at >= begun], until),
+            longest_wait_s=max(told.waits, default=0.0),
+            unserved=len(told.unserved),
+            until_partner_down_s=down,
+            until_accepted_s=accepted - repaired if accepted else None,
+            leases_lost=lost,
+            given_twice=len(told.given_twice),
+        )
+        return Scenario(
+            name=self.kind.name,
+            what=self.kind.what,
+            findings=tuple(drills.findings(self.pair, self.kind, figures, expected)),
+            seconds=until - begun,
+            fault_s=fault - begun,
+            repair_s=repaired - begun,
+            accepted_s=accepted - begun if accepted else None,
+            acks={
+                name: tuple(
+                    round(at - begun, 3) for at, server in acks if server == address and at >= begun
+                )
+                for address, name in names.items()
+            },
+            states=states,
+            figures=figures,
+            implied=expected,
+            log_ids={
+                node.name: drills.log_ids(surveys[node.name], self._on(node, begun))
+                for node in self.pair.nodes
+            },
+        )
+
+
+def _skew(on: Host) -> float:
+    """A host's clock less this machine's, in seconds."""
+    before = time.time()
+    text = ask(on, "date +%s.%N").stdout.strip()
+    after = time.time()
+    try:
+        return float(text) - (before + after) / 2
+    except ValueError as error:
+        raise Refusal(f"{on.name} does not tell its time", AGAIN) from error
+
+
+# Reads `ADDRESS MAC` lines; prints the addresses that are not that client's here.
+_MISSING_LEASES = rf"""
+while read -r address mac; do
+  echo "{{\"command\":\"lease4-get\",\"arguments\":{{\"ip-address\":\"$address\"}}}}" |
+    timeout 10 curl -s --max-time 8 --unix-socket {layout.CONTROL_SOCKET} telnet://kea/ |
+    grep -q "\"hw-address\": \"$mac\"" || echo "$address"
+done"""

@@ -1,0 +1,312 @@
+"""The failover drill: what each scenario does to a pair, and what its settings say must come of it.
+
+Pure. A scenario is a fault on one host (or on both), the way back, and the time that Kea's settings
+imply (Kea ARM, "High Availability State Machine"; the rule is ``shouldPartnerDown`` in its source).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from kea_ha import journal, status
+from kea_ha.drill_report import Figures, Implied
+from kea_ha.settings import Node, Pair
+from kea_ha.survey import Survey
+
+#: How long a host is given to be put back by its own timer, whatever becomes of the drill, in s.
+PUT_BACK_S = 900
+#: Beyond what the settings imply: for starting, measuring, and a busy machine, in seconds.
+MARGIN_S = 0.5
+#: Kea's own limit on a request to a host that says nothing, in seconds; not configurable.
+REQUEST_S = 10
+#: A client's third message comes 12 s after its first (RFC 2131, 4.1), its fourth 28 s after it.
+RETRANSMISSION_S = 16
+
+_UNIT_OF_FAULT = "kea-ha-drill"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A scenario: ``victim`` is a role, or empty for both hosts; ``takes_over`` names the role that
+    is to serve alone meanwhile, or is empty when nobody has to.
+
+    ``silent``: a request to the victim is not refused, but goes unanswered. ``down``: its server
+    does not run meanwhile. ``in_lab``: for the labs alone; one without scripts is a power cut.
+    ``back``: what is measured is the way back.
+    """
+
+    name: str
+    what: str
+    victim: str
+    takes_over: str
+    fault: str = ""
+    way_back: str = ""
+    silent: bool = False
+    down: bool = False
+    in_lab: bool = False
+    back: bool = False
+
+
+# Held down: systemd would start it again within two seconds. In /run, so that no reboot keeps it.
+_KILL = """mkdir -p /run/systemd/system/{unit}.d &&
+printf '[Service]\\nRestart=no\\n' > /run/systemd/system/{unit}.d/kea-ha-drill.conf &&
+systemctl daemon-reload && systemctl kill -s KILL {unit}"""
+_REVIVE = """rm -f /run/systemd/system/{unit}.d/kea-ha-drill.conf; systemctl daemon-reload
+systemctl reset-failed {unit} 2>/dev/null; systemctl start {unit}"""
+_CUT = """nft -f - <<'END'
+table inet kea_ha_drill {{
+  chain in {{ type filter hook input priority -10; tcp dport {port} drop; tcp sport {port} drop; }}
+  chain to {{ type filter hook output priority -10; tcp dport {port} drop; tcp sport {port} drop; }}
+}}
+END"""
+_MEND = "nft delete table inet kea_ha_drill 2>/dev/null; true"
+_FLAP = f"for cut in 1 2 3 4 5; do {_CUT}\nsleep 1.5; {_MEND}; sleep 3; done"
+# Both what Kea sends through the kernel and what it sends past it, as DHCP's raw packets are; ssh
+# is let through, or the host could not be told to come back.
+_ISOLATE = """nft -f - <<'END'
+table netdev kea_ha_drill {{
+  chain in {{ type filter hook ingress device {interface} priority -10;
+    tcp dport 22 accept; tcp sport 22 accept; drop; }}
+  chain to {{ type filter hook egress device {interface} priority -10;
+    tcp dport 22 accept; tcp sport 22 accept; drop; }}
+}}
+END"""
+_REJOIN = "nft delete table netdev kea_ha_drill 2>/dev/null; true"
+_SLOW = "tc qdisc add dev {interface} root tbf rate 64kbit burst 4kb latency 400ms"
+_UNSLOW = "tc qdisc del dev {interface} root 2>/dev/null; true"
+_DRIFT = """mkdir -p /run/systemd/system/{unit}.d &&
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null &&
+printf '[Service]\nEnvironment=FAKETIME=+70s FAKETIME_DONT_FAKE_MONOTONIC=1 LD_PRELOAD=%s\n' \
+  /usr/lib/*/faketime/libfaketime.so.1 > /run/systemd/system/{unit}.d/kea-ha-drill.conf &&
+systemctl daemon-reload && systemctl restart {unit}"""
+_UNDRIFT = """rm -f /run/systemd/system/{unit}.d/kea-ha-drill.conf; systemctl daemon-reload
+systemctl restart {unit}"""
+
+_PRIMARY, _STANDBY = status.PRIMARY, status.STANDBY
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "primary-killed",
+            "kea-dhcp4 on the primary is killed and held down",
+            *(_PRIMARY, _STANDBY, _KILL, _REVIVE),
+            down=True,
+        ),
+        Kind(
+            "standby-killed",
+            "kea-dhcp4 on the standby is killed and held down",
+            *(_STANDBY, _PRIMARY, _KILL, _REVIVE),
+            down=True,
+        ),
+        Kind(
+            "primary-back",
+            "the primary comes back after its standby has taken over",
+            *(_PRIMARY, _STANDBY, _KILL, _REVIVE),
+            down=True,
+            back=True,
+        ),
+        Kind(
+            "primary-powered-off",
+            "the primary's host loses its power",
+            *(_PRIMARY, _STANDBY),
+            silent=True,
+            down=True,
+            in_lab=True,
+        ),
+        Kind(
+            "host-isolated",
+            "the primary's host is cut off from clients and from its partner",
+            *(_PRIMARY, _STANDBY, _ISOLATE, _REJOIN),
+            silent=True,
+        ),
+        Kind(
+            "link-cut",
+            "the servers do not reach each other, and both are alive",
+            *(_STANDBY, _PRIMARY, _CUT, _MEND),
+            silent=True,
+        ),
+        Kind(
+            "flapping",
+            "the link between the servers is cut five times, for a second and a half each",
+            *(_STANDBY, "", _FLAP, _MEND),
+        ),
+        Kind(
+            "slow-link",
+            "the standby's card is limited to 64 kbit/s",
+            *(_STANDBY, "", _SLOW, _UNSLOW),
+        ),
+        Kind(
+            "both-down-together",
+            "kea-dhcp4 on both hosts is killed, and started again together",
+            *("", "", _KILL, _REVIVE),
+            down=True,
+        ),
+        Kind(
+            "clock-drift",
+            "the standby's clock is 70 s ahead, which ends high availability",
+            *(_STANDBY, "", _DRIFT, _UNDRIFT),
+            in_lab=True,
+        ),
+    )
+}
+
+
+def victims(pair: Pair, kind: Kind) -> tuple[Node, ...]:
+    """The hosts on which the fault is made."""
+    return tuple(node for node in pair.nodes if kind.victim in ("", node.role))
+
+
+def survivor(pair: Pair, kind: Kind) -> Node | None:
+    """The host that is to serve alone meanwhile."""
+    return next((node for node in pair.nodes if node.role == kind.takes_over), None)
+
+
+def fault_script(kind: Kind, **names: object) -> str:
+    """Make the fault, once it is sure that the host is put back by itself in any case.
+
+    ``names`` are the host's ``unit``, ``port`` and ``interface``.
+    """
+    timer = (
+        f"systemctl stop {_UNIT_OF_FAULT}.timer 2>/dev/null; "
+        f"systemctl reset-failed {_UNIT_OF_FAULT}.service 2>/dev/null; "
+        f"systemd-run --quiet --unit={_UNIT_OF_FAULT} --on-active={PUT_BACK_S} "
+        f"/bin/sh -c {_quoted(kind.way_back.format(**names))}"
+    )
+    return f"{timer} || exit 1\n{kind.fault.format(**names)}"
+
+
+def way_back_script(kind: Kind, **names: object) -> str:
+    """Put the host back, and its timer away."""
+    return (
+        f"{kind.way_back.format(**names)}\n"
+        f"code=$?; systemctl stop {_UNIT_OF_FAULT}.timer 2>/dev/null; exit $code"
+    )
+
+
+def _quoted(script: str) -> str:
+    return "'" + script.replace("'", "'\\''") + "'"
+
+
+def implied(pair: Pair, kind: Kind) -> Implied:
+    """How long the settings say that clients wait, and why."""
+    settings = pair.settings
+    heartbeat_s, response_s = settings.heartbeat_delay / 1000, settings.max_response_delay / 1000
+    if kind.back:
+        words = f"two heartbeats of {heartbeat_s:g} s at most: one of each server"
+        return Implied(2 * heartbeat_s, None, words)
+    if not kind.takes_over:
+        return Implied(None, None, "not implied by the settings: this one is only measured")
+    down_s = response_s + heartbeat_s
+    words = f"max_response_delay {response_s:g} s and one heartbeat of {heartbeat_s:g} s"
+    if kind.silent:
+        down_s += REQUEST_S
+        words += f", {REQUEST_S} s until Kea gives up a request that nobody answers"
+    if kind.takes_over == _STANDBY and settings.max_unacked_clients:
+        down_s += settings.max_ack_delay / 1000 + RETRANSMISSION_S
+        words += (
+            f", until {settings.max_unacked_clients + 1} clients ask again after more than "
+            f"max_ack_delay {settings.max_ack_delay / 1000:g} s: up to {RETRANSMISSION_S} s more"
+        )
+    return Implied(max(down_s, 2 * heartbeat_s), down_s, words)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the clients told, times in seconds since the epoch by the clock of their host."""
+
+    acks: tuple[tuple[float, str], ...]
+    waits: tuple[float, ...]
+    leases: Mapping[str, str]
+    unserved: tuple[str, ...]
+    clients: int
+    last_arrival: float
+
+    @classmethod
+    def read(cls, text: str) -> Told:
+        """What ``files/drill-clients.py`` wrote.
+
+        :raises ValueError, KeyError: when it is something else.
+        """
+        told: dict[str, Any] = json.loads(text)
+        return cls(
+            acks=tuple((float(at), str(server)) for at, server in told["acks"]),
+            waits=tuple(map(float, told["waits"])),
+            leases=dict(told["leases"]),
+            unserved=tuple(told["unserved"]),
+            clients=int(told["clients"]),
+            last_arrival=float(told["last_arrival"]),
+        )
+
+    @property
+    def given_twice(self) -> tuple[str, ...]:
+        """Addresses that two clients hold."""
+        held = sorted(self.leases.values())
+        return tuple(sorted({one for one, other in pairwise(held) if one == other}))
+
+
+def longest_gap(acks: Iterable[float], until: float) -> float:
+    """The longest time between two ACKs, while clients asked: until the last one began, in s."""
+    times = [*(one for one in acks if one < until), until]
+    return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+
+
+def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:
+    """The host's changes of HA state after a moment, by its own log and clock: epoch s, state."""
+    # The log has local time; the survey was made at one moment of both.
+    offset = survey.epoch - survey.local.timestamp()
+    found = []
+    for line in journal.parse_log(survey.log):
+        state = journal.entered(line)
+        at = line.time.timestamp() + offset
+        if state and at >= since:
+            found.append((at, state))
+    return tuple(found)
+
+
+def log_ids(survey: Survey, since: float) -> Mapping[str, int]:
+    """How often each message of high availability was logged since a moment."""
+    offset = survey.epoch - survey.local.timestamp()
+    found: dict[str, int] = {}
+    for line in journal.parse_log(survey.log):
+        if line.id.startswith("HA_") and line.time.timestamp() + offset >= since:
+            found[line.id] = found.get(line.id, 0) + 1
+    return found
+
+
+def findings(pair: Pair, kind: Kind, figures: Figures, expected: Implied) -> Iterator[str]:
+    """What of the figures is worse than the settings imply, and what probably causes it."""
+    if expected.longest_gap_s is not None and (
+        figures.longest_gap_s > expected.longest_gap_s + MARGIN_S
+    ):
+        yield (
+            f"{figures.longest_gap_s:.1f} s without an ACK of the pair; the settings imply at most "
+            f"{expected.longest_gap_s:.1f} s ({expected.words})"
+        )
+    if expected.until_partner_down_s is not None and figures.until_partner_down_s is None:
+        yield from _never_took_over(pair, kind)
+    if figures.leases_lost:
+        yield f"{figures.leases_lost} leases that were given are missing on a server afterwards"
+    if figures.given_twice:
+        yield f"{figures.given_twice} addresses were given to two clients each"
+    if figures.unserved:
+        yield f"{figures.unserved} clients got nothing"
+    if figures.until_accepted_s is None:
+        yield "the pair was not healthy again in time"
+
+
+def _never_took_over(pair: Pair, kind: Kind) -> Iterable[str]:
+    node = survivor(pair, kind)
+    if node is None:
+        return
+    waits = pair.settings.max_unacked_clients
+    cause = (
+        f": max_unacked_clients is {waits}, so {waits + 1} clients would have to ask in vain for "
+        f"longer than max_ack_delay; at this load they do not. Lower it (0: none is waited for)"
+        if node.role == status.STANDBY and waits
+        else ""
+    )
+    yield f"{node.name} did not take over{cause}"

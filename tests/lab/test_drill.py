@@ -1,0 +1,179 @@
+"""The drill makes failures happen and measures them; its bounds come from the settings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kea_ha import drill_report
+from kea_ha.drill_report import Report
+from lab import Lab
+from tests.lab import bench
+from tests.lab.bench import FAST, HOSTS, UNITS, Clone, Outcome
+from tests.lab.watching import ack_times, capture
+
+pytestmark = pytest.mark.timeout(400)
+
+DRILL = ("-y", "inventory.py", "runbook/drill.py")
+
+
+@pytest.fixture(scope="module")
+def lab(fresh_lab: Callable[..., Lab], operator: Clone) -> Lab:
+    """The documented pair, with the failure detection of a LAN."""
+    lab = fresh_lab()
+    assert operator.deploy(*FAST).verdict
+    return lab
+
+
+def drill(operator: Clone, *names: str, settings: tuple[str, ...] = FAST) -> Outcome:
+    """Go through these scenarios."""
+    return operator.run(*DRILL, *settings, "--data", f"scenario={','.join(names)}", timeout=380)
+
+
+def newest(operator: Clone) -> Report:
+    """What the last drill measured."""
+    files = sorted((operator.directory / "reports").glob("drill-*.json"))
+    return drill_report.from_json(files[-1].read_text())
+
+
+def leases_of(lab: Lab) -> dict[str, str]:
+    return bench.leases(lab, "host-1") | bench.leases(lab, "host-2")
+
+
+def test_the_primary_is_killed_and_the_wire_agrees(
+    lab: Lab, operator: Clone, scratch: Path
+) -> None:
+    """At most 5 s with the fast profile, nothing lost; tcpdump saw the same outage."""
+    with capture(lab, "client", scratch / "wire", "udp src port 67"):
+        outcome = drill(operator, "primary-killed")
+    assert outcome.status == 0, outcome.output
+    assert "lab: drilled: primary-killed passed" in outcome.last_block
+    (scenario,) = newest(operator).scenarios
+    print(scenario.figures)
+    assert scenario.passed
+    assert scenario.figures.longest_gap_s <= 5
+    assert scenario.figures.leases_lost == scenario.figures.given_twice == 0
+    assert {"host-1", "host-2"} == {name for name, acks in scenario.acks.items() if acks}
+    # The leases were the drill's own, and are given back.
+    bench.wait_for("the leases to be released", lambda: not leases_of(lab))
+    times = ack_times(scratch / "wire")
+    wire = max(later - earlier for earlier, later in itertools.pairwise(times))
+    assert wire == pytest.approx(scenario.figures.longest_gap_s, abs=0.2)
+    assert operator.verify(*FAST).verdict
+
+
+def test_the_standby_is_killed(lab: Lab, operator: Clone) -> None:
+    """The primary holds ACKs back until its partner counts as down: 5 s at most."""
+    outcome = drill(operator, "standby-killed")
+    assert outcome.status == 0, outcome.output
+    (scenario,) = newest(operator).scenarios
+    print(scenario.figures)
+    assert scenario.figures.longest_gap_s <= 5
+    assert ["partner-down"] == [name for _, name in scenario.states["host-1"]][1:2]
+
+
+@pytest.mark.slow
+def test_scenarios_one_after_the_other(lab: Lab, operator: Clone) -> None:
+    """Both down together, and the link between them cut: measured, and put back."""
+    outcome = drill(operator, "both-down-together", "link-cut")
+    print(outcome.last_block)
+    report = newest(operator)
+    assert ["both-down-together", "link-cut"] == [one.name for one in report.scenarios]
+    for host in HOSTS:
+        assert "kea_ha_drill" not in bench.sh(lab, host, "nft list ruleset")
+    operator.await_verdict(*FAST)
+
+
+def test_a_standby_that_waits_for_too_many_clients_fails_the_drill(
+    lab: Lab, operator: Clone
+) -> None:
+    """It ends with a status that is not 0, and names the setting; the pair is put back."""
+    patient = (*FAST, "--data", "max_unacked_clients=5000")
+    assert operator.deploy(*patient).verdict
+    outcome = drill(operator, "primary-killed", settings=patient)
+    assert "host-2 did not take over: max_unacked_clients is 5000" in outcome.refusal
+    operator.await_verdict(*patient)
+    assert operator.deploy(*FAST).verdict
+
+
+def test_a_broken_pair_is_not_drilled_and_says_why(lab: Lab, operator: Clone) -> None:
+    """Lease updates switched off by hand, and a standby that trusts another CA."""
+    bench.sh(
+        lab,
+        "host-2",
+        'sed -i \'s/"send-lease-updates": true/"send-lease-updates": false/\' '
+        f"/etc/kea/kea-dhcp4.conf; systemctl restart {UNITS[0]}",
+    )
+    before = bench.main_pid(lab, "host-1")
+    assert "send-lease-updates: false -> true" in drill(operator, "primary-killed").refusal
+    assert before == bench.main_pid(lab, "host-1")
+    assert operator.deploy(*FAST, "--data", "force=true").verdict
+
+    bench.sh(
+        lab,
+        "host-2",
+        "cp -a /etc/kea/tls/ha-ca.crt /root/; cp /etc/kea/tls/api-ca.crt /etc/kea/tls/ha-ca.crt; "
+        f"systemctl restart {UNITS[0]}",
+    )
+    before = bench.main_pid(lab, "host-1")
+    assert "CA" in drill(operator, "primary-killed").refusal
+    assert before == bench.main_pid(lab, "host-1")
+    bench.sh(lab, "host-2", f"cp -a /root/ha-ca.crt /etc/kea/tls/; systemctl restart {UNITS[0]}")
+    operator.await_verdict(*FAST)
+
+
+def test_a_drill_that_was_killed_is_put_back_by_the_hosts_own_timer(
+    lab: Lab, operator: Clone
+) -> None:
+    """It is armed before anything is broken; what it will run is run here at once."""
+    running = operator.start(*DRILL, *FAST)
+    running.wait_for("is killed and held down")
+    running.kill()
+    assert not bench.is_active(lab, "host-1")
+    armed = json.loads(bench.sh(lab, "host-1", "systemctl list-timers -o json kea-ha-drill.timer"))
+    assert ["kea-ha-drill.timer"] == [one["unit"] for one in armed]
+    bench.sh(lab, "host-1", "systemctl start kea-ha-drill.service")
+    operator.await_verdict(*FAST, patience=90)
+    bench.sh(lab, "host-1", "systemctl stop kea-ha-drill.timer")
+    # Its clients end by themselves, too; here they are told to.
+    bench.sh(lab, "client", "touch /run/kea-ha-drill/stop /run/kea-ha-drill/release")
+
+
+def test_a_scenario_that_does_not_exist_is_refused(lab: Lab, operator: Clone) -> None:
+    outcome = drill(operator, "primary-kiled")
+    assert outcome.status == 1
+    assert "primary-kiled" in outcome.output and "standby-killed" in outcome.output
+
+
+@pytest.mark.slow
+def test_with_the_documented_values_a_failover_takes_a_minute(
+    fresh_lab: Callable[..., Lab], operator: Clone
+) -> None:
+    """What the template's values cost, measured beside what they imply."""
+    fresh_lab()
+    assert operator.deploy().verdict
+    outcome = drill(operator, "primary-killed", "standby-killed", settings=())
+    print(outcome.last_block)
+    for scenario in newest(operator).scenarios:
+        print(scenario.name, scenario.figures)
+        assert scenario.figures.longest_gap_s > 40
+        assert scenario.figures.leases_lost == 0
+    assert outcome.status == 0, outcome.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debian", ["12", "testing"])
+def test_other_keas(fresh_lab: Callable[..., Lab], tmp_path: Path, debian: str) -> None:
+    """Kea 2.2.0 and 3.0."""
+    fresh_lab(debian)
+    operator = Clone(tmp_path / "anna")
+    assert operator.deploy(*FAST).verdict
+    outcome = drill(operator, "primary-killed", "standby-killed")
+    assert outcome.status == 0, outcome.output
+    for scenario in newest(operator).scenarios:
+        print(scenario.name, scenario.figures)
+        assert scenario.figures.longest_gap_s <= 5
