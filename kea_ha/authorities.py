@@ -10,7 +10,7 @@ from pyinfra import host, state
 from pyinfra.api import FunctionCommand
 
 from kea_ha import acceptance, pki
-from kea_ha.facts import PKI_DIR, look_at, store_for
+from kea_ha.facts import PKI_DIR, change_of_cas, look_at, store_for
 from kea_ha.record import RUN
 from kea_ha.remote import Commands, Refusal, checked_operation, say
 from kea_ha.rolling import counts_as_change
@@ -28,6 +28,15 @@ def change_cas(*, pair: Pair, stage: str, force: bool) -> Commands:
     """Go on to the next stage of a change of CAs, once both hosts have reached the one before."""
     if host.name != pair.primary.name or not state.is_executing:
         host.noop("done once for the pair")
+        return
+    if not pki.Store.exists(PKI_DIR / pair.name):
+        raise Refusal(
+            f"there is no {PKI_DIR / pair.name}/ here to change",
+            "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)",
+        )
+    reached = change_of_cas(pair)
+    if reached is not None and pki.STAGES.index(reached) >= pki.STAGES.index(stage):
+        host.noop("it is there, or beyond")
         return
     found = acceptance.health_findings(pair, {n.name: look_at(n, anew=True) for n in pair.nodes})
     if found and not force:

@@ -151,20 +151,25 @@ def check_identity(
         return (f"the certificate or its trust anchor has contents that cannot be read: {error}",)
 
 
-def are_among(pem: str, known: str) -> bool:
-    """Whether all certificates in `pem`, at least one, are in `known`, too.
+def chains(certificate: str, anchor: str) -> bool:
+    """Whether a certificate was issued by one of the anchor's CAs, whatever else is wrong with it.
 
-    What cannot be read is not.
+    What cannot be read was not.
     """
     try:
-        return _fingerprints(pem) <= _fingerprints(known)
+        leaf, *rest = load_certificates(certificate, "the certificate")
+        anchors = load_certificates(anchor, "the trust anchor")
     except PkiError:
         return False
+    return any(_issuer_of(one, anchors) for one in (leaf, *rest))
 
 
 def are_the_same(one: str, other: str) -> bool:
-    """Whether two PEMs hold the same certificates, in whichever order."""
-    return are_among(one, other) and are_among(other, one)
+    """Whether two PEMs hold the same certificates, in whichever order; none are not the same."""
+    try:
+        return _fingerprints(one) == _fingerprints(other)
+    except PkiError:
+        return False
 
 
 def subjects(pem: str) -> str:

@@ -101,6 +101,8 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
             f"{path}: {_edit(survey.files.get(path), survey.kept.get(path), path)}"
             for path in keeping.differing(survey, layout.KEPT)
         ]
+        if not lines and is_marked([survey]):
+            lines = ["bring the server back, which a run that was cut off may have left down"]
         if lines:
             found.append(HostChange(node, tuple(lines), restarts=True))
     if not found:
@@ -116,6 +118,14 @@ def undo_objections(
     for node in pair.nodes:
         survey = surveys[node.name]
         yield from live.out_for_maintenance(node.name, survey)
+        if "(upgrading)" in survey.state.get("unfinished", ""):
+            yield Problem(
+                "the host",
+                "in the middle of an upgrade",
+                "one Kea on both: its packages are not put back",
+                "go on with it: pyinfra -y inventory.py runbook/upgrade.py",
+                where=node.name,
+            )
         if "accepted" not in survey.state or not survey.kept:
             yield Problem(
                 "the state to go back to",

@@ -17,14 +17,13 @@ from kea_ha import (
     changes,
     journal,
     layout,
-    pki,
     plan,
     preflight,
     probes,
     running,
 )
 from kea_ha.acceptance import Evidence
-from kea_ha.facts import PKI_DIR, anchors_for, host_of, look_at, unit_of
+from kea_ha.facts import anchors_for, change_of_cas, host_of, look_at, unit_of
 from kea_ha.preflight import Agreed, Seen
 from kea_ha.record import RUN
 from kea_ha.remote import (
@@ -81,7 +80,7 @@ def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
     if any(set(failure.hosts) & set(_hosts_of(pair)) for failure in RUN.failures):
         raise PartnerFailed  # held by another run, or not to be read: that has been said
     if not state.is_executing:
-        _look_ahead(pair)
+        look_ahead(pair)
     found = list(preflight.problems(pair, RUN.seen, anchors_for(pair), agreed))
     if only_live:
         found += preflight.not_live(pair, RUN.seen)
@@ -96,7 +95,8 @@ def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
             RUN.warn(pair, text)
     refuse(pair, found)
     planned = changes.plan_change(pair, preflight.plannable(pair, RUN.seen), anchors_for(pair))
-    _warn_of_unfinished_cas(pair)
+    if not {"runbook/rotate.py", "runbook/recover.py"} & set(RUN.scripts):
+        warn_of_unfinished_cas(pair)  # those two go on with it
     RUN.changes.pop(pair.name, None)
     if planned is not None:
         RUN.changes[pair.name] = planned
@@ -118,7 +118,7 @@ def refuse(pair: Pair, found: Sequence[Problem]) -> None:
         )
 
 
-def _look_ahead(pair: Pair) -> None:
+def look_ahead(pair: Pair) -> None:
     """See the partner, too. To list changes pyinfra goes through all operations of one host before
     it begins with the next, and what changes on a live pair is decided by both."""
     for node in pair.nodes:
@@ -127,9 +127,9 @@ def _look_ahead(pair: Pair) -> None:
                 RUN.seen[node.name] = Seen(look_at(node), RUN.skews[node.name])
 
 
-def _warn_of_unfinished_cas(pair: Pair) -> None:
-    goes_on = {"runbook/rotate.py", "runbook/recover.py"} & set(RUN.scripts)
-    if not goes_on and pki.Store(PKI_DIR / pair.name, pair.name).stage is not None:
+def warn_of_unfinished_cas(pair: Pair) -> None:
+    """Say that a change of CAs is under way."""
+    if change_of_cas(pair) is not None:
         RUN.warn(
             pair,
             "a change of the CAs is under way: runbook/rotate.py --data ca=true goes on with it",

@@ -7,9 +7,9 @@ the operator has to do first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kea_ha import (
@@ -61,52 +61,60 @@ def diagnose(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> Diagnosi
     surveys = {node.name: seen[node.name].survey for node in pair.nodes if node.name in seen}
     if len(surveys) == 1:
         (name,) = surveys
-        return _diagnose_survivor(pair, pair.node(name), surveys[name])
-    fresh = [node for node in pair.nodes if "pair" not in surveys[node.name].state]
-    if fresh:
-        other = pair.partner_of(fresh[0])
-        return Diagnosis(
-            (f"{fresh[0].name} is a machine on which nothing of the pair is",),
-            "rebuild",
-            f"{fresh[0].name} is set up, and gets all leases from {other.name}, which is not "
-            "restarted for it. Then the CAs are changed, since the keys of the lost machine may be "
-            "in other hands",
-            fresh[0].name,
-        )
+        return _diagnose_survivor(pair, pair.node(name), seen[name])
+    # A host that was lost, or whose machine was being set up in the place of one.
+    fresh = [node for node in pair.nodes if "accepted" not in surveys[node.name].state]
+    if len(fresh) == 1:
+        return _diagnose_fresh(pair, fresh[0], seen[pair.partner_of(fresh[0]).name])
     found = list(acceptance.health_findings(pair, surveys))
     if found and all(acceptance.OLD_PROGRAM in one for one in found):
         return Diagnosis(tuple(found), "nothing", "runbook/upgrade.py restarts one after the other")
-    broken = [node for node in pair.nodes if _broken(node, surveys[node.name], anchors)]
+    broken = [node for node in pair.nodes if _broken(node, surveys[node.name])]
     for node in broken:
-        found += _broken(node, surveys[node.name], anchors)
+        found += _broken(node, surveys[node.name])
     closed = [node.name for node in pair.nodes if _lease_file_is_closed(surveys[node.name])]
     found += [f"{name}: Kea cannot open its lease file" for name in closed]
     found = list(dict.fromkeys(found))
-    renew = tuple(node.name for node in broken)
     if not found:
         lost = [_rows_lost(node, surveys[node.name]) for node in pair.nodes]
         return Diagnosis(
             tuple(one for one in lost if one), "nothing", "the pair is healthy: nothing is done"
         )
+    # Renewed by a run that was cut off before it restarted the server.
+    old = [node for node in pair.nodes if node not in broken and _runs_on_old(surveys[node.name])]
+    return _choose(pair, surveys, found, closed, broken, old)
 
+
+def _choose(
+    pair: Pair,
+    surveys: Mapping[str, Survey],
+    found: Sequence[str],
+    closed: Sequence[str],
+    broken: Sequence[Node],
+    old: Sequence[Node],
+) -> Diagnosis:
     def cure(cure: Cure, words: str, host: str = "") -> Diagnosis:
+        renew = tuple(node.name for node in broken)
         return Diagnosis(tuple(found), cure, words, host, tuple(closed), renew)
 
     states = {node.name: _state(surveys[node.name]) for node in pair.nodes}
     down = [node for node in pair.nodes if states[node.name] is None]
     if "terminated" in states.values():
         return cure("restart both", f"both are restarted at once, {_sync(pair, surveys)}")
-    if len(broken) == 2:
+    if len(broken) + len(old) == 2:
         return cure(
             "restart both",
-            "both get new certificates and are restarted at once, since neither would let the "
-            f"other in as it runs, {_sync(pair, surveys)}",
+            "both are restarted at once with new certificates, since neither lets the other in as "
+            f"it runs, {_sync(pair, surveys)}",
         )
-    if len(down) == 2:
+    if len(down) == 2 and not closed:
         return cure("restart both", f"both are started, {_sync(pair, surveys)}")
     stuck = [node for node in pair.nodes if states[node.name] == status.IN_MAINTENANCE]
-    for node in (*down, *broken, *stuck):
+    # Of two that are down, the one whose leases can be read starts first, for the other one.
+    down.sort(key=lambda node: node.name not in closed)
+    for node in (*down, *broken, *old, *stuck):
         partner = pair.partner_of(node)
+        first = f"{partner.name} is started first, and serves. " if len(down) == 2 else ""
         certificate = "gets a new certificate and " if node in broken else ""
         leases = (
             f"Its lease file is set aside, under {layout.STATE_DIR}; all leases come from "
@@ -114,8 +122,27 @@ def diagnose(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> Diagnosi
             if node.name in closed
             else f"It gets what it missed from {partner.name}"
         )
-        return cure("rejoin", f"{node.name} {certificate}is started anew. {leases}", node.name)
+        words = f"{first}{node.name} {certificate}is started anew. {leases}"
+        return cure("rejoin", words, node.name)
     return cure("wait", "nothing has to be restarted: the two are waited for")
+
+
+def _diagnose_fresh(pair: Pair, node: Node, survivor: Seen) -> Diagnosis:
+    """One host is a fresh machine: only a partner that serves has leases to give it."""
+    other = pair.partner_of(node)
+    found = f"{node.name} is a machine on which the pair is not, or not whole"
+    if not acceptance.serves(survivor.survey):
+        alone = _diagnose_survivor(pair, other, survivor)
+        if alone.cure == "take over":
+            words = f"{alone.words}. Run the same command again then, to set {node.name} up"
+            return replace(alone, found=(found, *alone.found[1:]), words=words)
+    return Diagnosis(
+        (found,),
+        "rebuild",
+        f"{node.name} is set up, and gets all leases from {other.name}, which is not restarted for "
+        "it. Then the CAs are changed, since the keys of the lost machine may be in other hands",
+        node.name,
+    )
 
 
 def problems(
@@ -123,8 +150,6 @@ def problems(
 ) -> Iterable[Problem]:
     """What has to be put right before the cure can work."""
     seen = {node.name: seen[node.name] for node in pair.nodes if node.name in seen}
-    for name, one in seen.items():
-        yield from live.out_for_maintenance(name, one.survey)
     if all("pair" not in one.survey.state for one in seen.values()):
         yield Problem(
             "the pair",
@@ -134,21 +159,28 @@ def problems(
             where=pair.name,
         )
         return
+    if diagnosis.cure != "take over":  # which is what a host that is out may be needed for
+        for name, one in seen.items():
+            yield from live.out_for_maintenance(name, one.survey)
     if diagnosis.cure == "rebuild":
-        yield from preflight.problems(pair, seen, anchors, preflight.Agreed())
+        yield from preflight.problems(pair, seen, anchors, None)
+        survivor = pair.partner_of(pair.node(diagnosis.host))
+        yield from _survivor_differs(pair, survivor, seen[survivor.name].survey)
         return
-    if len(seen) == len(pair.nodes):
+    if len(seen) == len(pair.nodes) and diagnosis.cure != "take over":
         yield from preflight.between(pair, seen)
-    if len(diagnosis.aside) == 2:
+    closed = [name for name, one in seen.items() if _lease_file_is_closed(one.survey)]
+    if len(closed) == len(seen):
         yield Problem(
             "the lease files",
-            "such that Kea can open neither",
+            "such that Kea can open none of those that are there",
             "one host that still has the leases",
             "bring them back from a backup: pyinfra -y inventory.py runbook/restore.py",
             where=pair.name,
         )
     for name in diagnosis.renew:
-        yield from _no_new_certificate(pair, pair.node(name), seen[name].survey, anchors)
+        node, survey = pair.node(name), seen[name].survey
+        yield from preflight.identity_problems(pair, node, survey, anchors)
     if diagnosis.cure in ("rejoin", "restart both"):
         for name in [diagnosis.host] if diagnosis.host else list(seen):
             edited = keeping.hand_edits(seen[name].survey)
@@ -163,31 +195,22 @@ def problems(
                 )
 
 
-def _no_new_certificate(
-    pair: Pair, node: Node, survey: Survey, anchors: Anchors
-) -> Iterable[Problem]:
-    if node.own_certificates is not None:
-        for finding in plan.own_findings(node, node.own_certificates, survey):
-            yield Problem(
-                "own_certificates",
-                f"not usable: {finding}",
-                "a key, its certificate and its anchor that fit",
-                "put good ones there, then run the same command again",
-                where=node.name,
-            )
-    elif not anchors.peers.issuer:
+def _survivor_differs(pair: Pair, node: Node, survey: Survey) -> Iterable[Problem]:
+    """Its certificates do not matter: they are made anew with the CAs, afterwards."""
+    waiting = plan.pending(plan.make_plan(pair, node, survey), survey)
+    if waiting:
+        listed = "\n      ".join(waiting)
         yield Problem(
-            layout.HA_CERTIFICATE,
-            f"not valid, and there is no pki/{pair.name}/ here to make another",
-            f"the CA of the pair in pki/{pair.name}/",
-            f"copy pki/{pair.name}/ from the machine that rolled this pair out (docs/runbook.md, "
-            "Keep pki/)",
+            "the survivor",
+            f"not as described:\n      {listed}",
+            "the settings that it was rolled out with: nobody could serve while it is changed",
+            "give those settings (a forgotten --data counts, too); change both hosts afterwards",
             where=node.name,
         )
 
 
-def _diagnose_survivor(pair: Pair, node: Node, survey: Survey) -> Diagnosis:
-    lost = pair.partner_of(node)
+def _diagnose_survivor(pair: Pair, node: Node, one: Seen) -> Diagnosis:
+    lost, survey = pair.partner_of(node), one.survey
     found = [f"{lost.name} cannot be reached from here"]
     if acceptance.serves(survey) and _state(survey) in _ALONE:
         words = f"{node.name} serves all clients alone: nothing is done"
@@ -201,6 +224,11 @@ def _diagnose_survivor(pair: Pair, node: Node, survey: Survey) -> Diagnosis:
         found.append(f"{node.name} does not reach it either, and waits for it")
     if _state(survey) is None:
         found.append(f"kea-dhcp4 does not run on {node.name}")
+        port = pair.settings.ha_port
+        if any(p.port == port and p.outcome == "open" for p in one.paths):
+            found.append(f"{lost.name} answers on port {port} all the same")
+            words = f"{node.name} is started, and joins {lost.name}"
+            return Diagnosis(tuple(found), "rejoin", words, node.name)
     return Diagnosis(
         tuple(found),
         "take over",
@@ -224,19 +252,26 @@ def _state(survey: Survey) -> str | None:
     return None
 
 
-def _broken(node: Node, survey: Survey, anchors: Anchors) -> list[str]:
-    """Why the partner must turn this host away."""
-    certificate = survey.certificates.get(layout.HA_CERTIFICATE, "")
-    # By the CA that signs here, or by the host's own anchor where that is not at hand.
-    issuer = anchors.peers.known if node.own_certificates is None else ""
+def _broken(node: Node, survey: Survey) -> list[str]:
+    """Why any partner must turn this host away; by what Kea looks at, and no more."""
     found = certificates.check_identity(
-        certificate,
-        issuer or survey.certificates.get(layout.HA_ANCHOR, ""),
+        survey.certificates.get(layout.HA_CERTIFICATE, ""),
+        survey.certificates.get(layout.HA_ANCHOR, ""),
         public_key_pem=survey.public_keys.get(layout.HA_KEY, ""),
-        address=node.address,
         now=survey.time,
     )
     return [f"{node.name}: {layout.HA_CERTIFICATE}: {one}" for one in found]
+
+
+def _runs_on_old(survey: Survey) -> bool:
+    """Whether the server was started before the certificates that are there now."""
+    for packaging in (layout.DEBIAN, layout.ISC):
+        for line in survey.started_from.get(packaging.dhcp4_unit, "").splitlines():
+            digest, _, path = line.partition("  ")
+            file = survey.files.get(path)
+            if path in layout.HA_FILES and file is not None and file.sha256 != digest:
+                return True
+    return False
 
 
 def _lease_file_is_closed(survey: Survey) -> bool:

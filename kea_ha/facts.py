@@ -98,3 +98,14 @@ def anchors_for(pair: Pair) -> Anchors:
         return Anchors(store.peers, store.api, RUN.renew_before)
     except pki.PkiError as error:
         raise Refusal(error.what, error.remedy) from error
+
+
+def change_of_cas(pair: Pair) -> str | None:
+    """How far a change of this pair's CAs has come; None when none is under way.
+
+    :raises Refusal: when that cannot be read.
+    """
+    try:
+        return pki.Store(PKI_DIR / pair.name, pair.name).stage
+    except pki.PkiError as error:
+        raise Refusal(error.what, error.remedy) from error

@@ -33,6 +33,11 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     if not state.is_executing and not pki.Store.exists(PKI_DIR / pair.name):
         yield StringCommand("true")  # listing changes must not make a CA
         return
+    if layout.HA_ANCHOR in look_at(node).certificates and not pki.Store.exists(PKI_DIR / pair.name):
+        raise Refusal(
+            f"there is no {PKI_DIR / pair.name}/ here, and {node.name} has certificates of it",
+            "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)",
+        )
     store = store_for(pair)
     authority = store.peers if which == "ha" else store.api
     findings = plan.identity_findings(node, look_at(node), which, authority, RUN.renew_before)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from kea_ha import certificates, layout, plan
+from kea_ha import layout, plan
 from kea_ha.pki import Authority
 from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Survey
@@ -108,7 +108,7 @@ def _identity_changes(
     for which, path, authority in (one for one in held if one[0] in among):
         live = survey.certificates.get(path)
         # Another CA than the one at hand is a problem of its own, and has been named.
-        if live is None or certificates.are_among(live, authority.known):
+        if live is None or authority.knows(live):
             findings = plan.identity_findings(node, survey, which, authority, anchors.renew_before)
             changes += [f"make a certificate: {finding}" for finding in findings]
     return changes

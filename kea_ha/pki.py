@@ -34,6 +34,8 @@ from kea_ha.certificates import (
     SERVER_AUTH,
     Certificate,
     PkiError,
+    are_the_same,
+    chains,
     check_identity,
     inspect,
     public_key_der,
@@ -77,17 +79,28 @@ class Authority:
     """What hosts are to have of one of the CAs, as PEM; all empty where there is none.
 
     `trusted` is their anchor: two CAs while one takes over from the other. `issuer` signs their
-    certificates. `known` are all CAs of this store: an anchor with any other is not of here.
+    certificates. `anchors` and `issuers` are those that hosts may have at this moment: of this
+    stage, and of the one before it. A host with others is not of here, or has come further.
     """
 
     trusted: str = ""
     issuer: str = ""
-    known: str = ""
+    anchors: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()
+
+    def knows(self, anchor: str) -> bool:
+        """Whether a host may have this anchor now."""
+        return any(are_the_same(anchor, one) for one in self.anchors)
+
+    def is_behind(self, certificate: str) -> bool:
+        """Whether this certificate is of a CA that is trusted here, and is to sign only later."""
+        of_here = chains(certificate, self.trusted)
+        return of_here and not any(chains(certificate, one) for one in self.issuers)
 
     @classmethod
     def of(cls, anchor: str) -> Authority:
         """The authority of a CA that is not being changed."""
-        return cls(anchor, anchor, anchor)
+        return cls(anchor, anchor, (anchor,), (anchor,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,8 +372,12 @@ class Store:
             after = self._read(f"{ca}-next.crt")
         if not after:
             return Authority.of(now)
-        trusted = {TRUST_BOTH: now + after, SIGN_NEW: after + now, TRUST_NEW: after}[str(stage)]
-        return Authority(trusted, now if stage == TRUST_BOTH else after, now + after)
+        both = now + after
+        return {
+            TRUST_BOTH: Authority(both, now, (now, both), (now,)),
+            SIGN_NEW: Authority(both, after, (both,), (now, after)),
+            TRUST_NEW: Authority(after, after, (both, after), (after,)),
+        }[str(stage)]
 
     def _issuer(self, ca: str) -> x509.Certificate:
         return self._certificate(self._signing(ca, ".crt"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kea_ha import certificates, changes, layout, plan, settings
+from kea_ha import changes, layout, plan, settings
 from kea_ha.live import Anchors, interruptions, is_live, out_for_maintenance
 from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Listener, Survey
@@ -73,21 +73,26 @@ class Seen:
 
 
 def problems(
-    pair: Pair, seen: Mapping[str, Seen], anchors: Anchors, agreed: Agreed
+    pair: Pair, seen: Mapping[str, Seen], anchors: Anchors, agreed: Agreed | None
 ) -> tuple[Problem, ...]:
-    """Every reason against beginning, for the hosts of the pair that were seen."""
+    """Every reason against beginning, for the hosts of the pair that were seen.
+
+    Without ``agreed`` it is not asked what would change of a live server: nothing is to.
+    """
     seen = {node.name: seen[node.name] for node in pair.nodes if node.name in seen}
     found: list[Problem] = []
     for node in pair.nodes:
         if node.name in seen:
-            found += _host_problems(pair, node, seen[node.name], adopt=agreed.adopt)
-            found += _identity_problems(pair, node, seen[node.name].survey, anchors)
+            adopt = agreed is not None and agreed.adopt
+            found += _host_problems(pair, node, seen[node.name], adopt=adopt)
+            found += identity_problems(pair, node, seen[node.name].survey, anchors)
     found += between(pair, seen)
     if all(node.name in seen for node in pair.nodes):
         found += _version_problems(pair, *(seen[node.name].survey for node in pair.nodes))
     for name, one in seen.items():
         found += out_for_maintenance(name, one.survey)
-    found += _live_problems(pair, seen, anchors, agreed)
+    if agreed is not None:
+        found += _live_problems(pair, seen, anchors, agreed)
     return tuple(dict.fromkeys(found))
 
 
@@ -325,9 +330,10 @@ def _dhcp_problems(node: Node, answer: DhcpAnswer | None) -> Iterable[Problem]:
         )
 
 
-def _identity_problems(
+def identity_problems(
     pair: Pair, node: Node, survey: Survey, anchors: Anchors
 ) -> Iterable[Problem]:
+    """Why no certificate may be made for this host: it is not of the CAs that are at hand."""
     own = node.own_certificates
     for finding in plan.own_findings(node, own, survey) if own else ():
         yield Problem(
@@ -338,16 +344,19 @@ def _identity_problems(
             where=node.name,
         )
     held = (
-        (layout.HA_ANCHOR if own is None else "", anchors.peers, "peers"),
-        (layout.API_ANCHOR, anchors.api, "API clients"),
+        (layout.HA_ANCHOR if own is None else "", layout.HA_CERTIFICATE, anchors.peers, "peers"),
+        (layout.API_ANCHOR, layout.API_CERTIFICATE, anchors.api, "API clients"),
     )
-    for path, at_hand, whose in held:
-        live = survey.certificates.get(path)
+    for path, certificate, at_hand, whose in held:
+        live, leaf = (survey.certificates.get(one) for one in (path, certificate))
         if live is None:
             continue
-        if certificates.are_among(live, at_hand.known):
+        # A certificate of another CA under a good anchor is made anew; one of a CA that is to sign
+        # only later tells that the pair was taken further from another machine.
+        ahead = leaf is not None and at_hand.is_behind(leaf)
+        if at_hand.knows(live) and not ahead:
             continue
-        if not at_hand.known:
+        if not at_hand.trusted:
             given = f"of a CA for {whose}, and there is no pki/{pair.name}/ here"
         else:
             given = f"of another CA for {whose} than the one in pki/{pair.name}/ here"

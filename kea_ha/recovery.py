@@ -16,15 +16,15 @@ from kea_ha import (
     layout,
     marks,
     operations,
-    pki,
     status,
 )
 from kea_ha.diagnosis import Diagnosis
-from kea_ha.facts import PKI_DIR, anchors_for, changed, look_at, unit_of
+from kea_ha.facts import anchors_for, changed, look_at, unit_of
 from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,
+    POLL_S,
     Commands,
     PartnerFailed,
     Refusal,
@@ -48,7 +48,7 @@ from kea_ha.rolling import (
     who_serves,
 )
 from kea_ha.settings import Node, Pair
-from kea_ha.status import PARTNER_DOWN
+from kea_ha.status import HOT_STANDBY, IN_MAINTENANCE, PARTNER_DOWN
 
 
 @checked_operation
@@ -57,11 +57,15 @@ def diagnose(*, pair: Pair) -> Commands:
     names = {node.name for node in pair.nodes}
     if any(set(failure.hosts) & names for failure in RUN.failures):
         raise PartnerFailed  # held by another run, or not to be read: that has been said
-    if len(pair.nodes) > sum(node.name in RUN.seen for node in pair.nodes):
+    if not state.is_executing:
+        checks.look_ahead(pair)
+    elif len(pair.nodes) > sum(node.name in RUN.seen for node in pair.nodes):
         _await_word_of_partner(pair, pair.node(host.name))
     found = diagnosis.diagnose(pair, RUN.seen, anchors_for(pair))
     checks.refuse(pair, list(diagnosis.problems(pair, RUN.seen, anchors_for(pair), found)))
     RUN.diagnoses[pair.name] = found
+    if found.cure != "rebuild":
+        checks.warn_of_unfinished_cas(pair)
     if host.name == next(node.name for node in pair.nodes if node.name in RUN.seen):
         for line in found.found:
             say(f"    found: {line}")
@@ -140,21 +144,70 @@ def _wait(pair: Pair, node: Node, _found: Diagnosis) -> None:
     if look_at(node).unit(unit).enabled != "enabled":
         run_commands([f"SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet {unit} 2>&1"])
         changed(node)
-    await_health(pair)
+    # Both serving is what is to end here: they may just not have heard of each other yet.
+    await_health(pair, though_both_serve=True)
 
 
 def _take_over(pair: Pair, node: Node, _found: Diagnosis) -> None:
-    if not look_at(node).unit(unit_of(pair)).is_active:
+    _make_serve(pair, node)
+    if "maintenance" in look_at(node).state:
+        run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
+        changed(node)
+
+
+def _make_serve(pair: Pair, node: Node) -> None:
+    """Have this server serve all clients, its partner being gone.
+
+    A partner that does not answer counts as down at once (Kea ARM, "The ha-maintenance-start
+    Command"); one that does answer is never told to step down by this.
+    """
+    # From these only a start leads out.
+    if _state_now(node) in (IN_MAINTENANCE, "terminated", ""):
         start(pair, node)
         checks.await_answers(pair, node)
-    # A partner that does not answer counts as down at once (Kea ARM, "The
-    # ha-maintenance-start Command").
-    ask_kea(node, "ha-maintenance-start")
-    await_state(node, 30, PARTNER_DOWN)
+        if _joins(pair, node):
+            return
+    answer = ask_kea(node, "ha-maintenance-start")
+    try:
+        if answer.get("result") != 0:
+            raise Refusal(
+                f"{node.name} does not take over: {answer.get('text', 'no answer')}",
+                f"look at {layout.LOG} on {node.name}",
+            )
+        await_state(node, 30, PARTNER_DOWN)
+    except Refusal:
+        ask_kea(node, "ha-maintenance-cancel")
+        raise
+
+
+def _joins(pair: Pair, node: Node) -> bool:
+    """Whether a server that has just started finds its partner, within two heartbeats and Kea's
+    own limit on a request."""
+    deadline = time.monotonic() + 2 * acceptance.heartbeat(pair, look_at(node)).total_seconds() + 12
+    while time.monotonic() < deadline:
+        now = _state_now(node)
+        if now == PARTNER_DOWN:
+            return True
+        if now not in ("waiting", ""):
+            await_state(node, 90, HOT_STANDBY, PARTNER_DOWN)
+            return True
+        time.sleep(POLL_S)
+    return False
+
+
+def _state_now(node: Node) -> str:
+    try:
+        reported = status.parse_status(look_at(node, anew=True).status)
+    except status.StatusError:
+        return ""
+    return reported.ha.local.state if reported.ha else ""
 
 
 def _rejoin(pair: Pair, node: Node, found: Diagnosis) -> None:
+    partner = pair.partner_of(node)
     _renew(pair, node, found)
+    if partner.name in RUN.seen and not acceptance.answers(look_at(partner)):
+        _make_serve(pair, partner)
     if look_at(node).status is not None:
         free_of_clients(pair, node)
         stop(pair, node)
@@ -182,7 +235,10 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
     fall_into_step(pair, node)
     start(pair, node)
     checks.await_answers(pair, node)
-    await_health(pair)
+    if all(one.name in RUN.seen for one in pair.nodes):
+        await_health(pair, though_both_serve=True)
+    else:
+        await_state(node, 90, HOT_STANDBY)
 
 
 def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
@@ -207,8 +263,7 @@ _CURES = {
 }
 
 
-def has_to_change_cas(pair: Pair) -> bool:
-    """Whether this run set up a machine in the place of a lost one, or a run before it did."""
+def was_rebuilt(pair: Pair) -> bool:
+    """Whether this run set up a machine in the place of a lost one."""
     found = RUN.diagnoses.get(pair.name)
-    rebuilt = found is not None and found.cure == "rebuild"
-    return rebuilt or pki.Store(PKI_DIR / pair.name, pair.name).stage is not None
+    return found is not None and found.cure == "rebuild"

@@ -347,11 +347,16 @@ def _state_of(node: Node) -> str:
         return "a state that it does not tell"
 
 
-def await_health(pair: Pair) -> None:
+def await_health(pair: Pair, *, though_both_serve: bool = False) -> None:
+    """Wait until the pair is healthy again, as long as its settings say that it may take.
+
+    :raises Refusal: when it is not by then; at once when both serve, unless that is what is to end.
+    """
+
     def missing() -> str:
         found = acceptance.health_findings(pair, _anew(pair))
         states = {node.name: _state_of(node) for node in pair.nodes} if found else {}
-        if set(states.values()) == {PARTNER_DOWN}:
+        if set(states.values()) == {PARTNER_DOWN} and not though_both_serve:
             # No time to lose: two clients may be given one address.
             raise Refusal(
                 "the pair does not become healthy: the two do not reach each other, and both serve",
@@ -430,7 +435,10 @@ _AS_BEFORE = "undone; the pair is as it was before"
 
 
 def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layout.KEPT_DIR) -> None:
-    """Put back an accepted state, its partner serving, and see the pair healthy again."""
+    """Put back an accepted state, its partner serving, and see the pair healthy again.
+
+    The mark goes with it, unless it is an earlier state, which is to be kept as the last one first.
+    """
     on = host_of(node)
     if unit_of(pair) in restart:
         free_of_clients(pair, node)
@@ -447,8 +455,9 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layou
         await_health(pair)
     except Refusal as refusal:
         raise NotHealthy(refusal.why, refusal.remedy) from refusal
-    ask(on, f"rm -f {layout.UNFINISHED_FILE}")
-    changed(node)
+    if kept == layout.KEPT_DIR:
+        ask(on, f"rm -f {layout.UNFINISHED_FILE}")
+        changed(node)
 
 
 def _anew(pair: Pair) -> dict[str, Survey]:

@@ -181,7 +181,7 @@ def judge_link(local: ServerStatus, heartbeat: timedelta) -> tuple[str, ...]:
             f"communication with {partner} is interrupted: no answer for {remote.age_s} s, "
             "longer than max-response-delay"
         )
-    elif remote.in_touch and timedelta(seconds=remote.age_s) > 2 * heartbeat:
+    elif remote.in_touch and remote.age_s > 2 * heartbeat.total_seconds():
         findings.append(
             f"{partner} last answered {remote.age_s} s ago; allowed are two heartbeats, "
             f"{2 * heartbeat.total_seconds():g} s"

@@ -261,7 +261,7 @@ have nft && say firewall && nft list table {table}
 say leases; grep -chs '^[0-9]' {leases}*
 for file in {lease_files}; do
   [ -f "$file" ] && say lease_header "$file" &&
-    printf ' %s\n' "$(head -c 300 "$file" | head -n 1 | tr -cd ' -~')"
+    printf ' %s\n' "$(head -c 300 "$file" | head -n 1 | tr -d '\n' | tr -c ' -~' '?')"
 done
 if [ -S {socket} ]; then
   say status

@@ -12,12 +12,12 @@ from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand
 
 from kea_ha import acceptance, changes, checks, documents, keeping, layout
-from kea_ha.facts import changed, look_at, plan_for, read
+from kea_ha.facts import change_of_cas, changed, look_at, plan_for, read
 from kea_ha.live import CHANGING
 from kea_ha.record import RUN, Goal
 from kea_ha.remote import Commands, Refusal, ask, checked_operation, say
 from kea_ha.rolling import await_health, counts_as_change, mark, own_words, put_back, who_serves
-from kea_ha.settings import Node, Pair
+from kea_ha.settings import Node, Pair, Problem
 
 #: How the mark begins while a state before the last accepted one is being put back.
 _UNDOING = f"{CHANGING} (undoing)"
@@ -26,22 +26,43 @@ _UNDOING = f"{CHANGING} (undoing)"
 @checked_operation
 def decide(*, pair: Pair, force: bool, accept_outage: bool) -> Commands:
     """Refuse, with every reason at once, or plan what is put back where."""
-    kept = _goal(pair)
-    surveys = {node.name: read(node, kept) for node in pair.nodes}
-    found = changes.undo_objections(pair, surveys, force=force, accept_outage=accept_outage)
-    checks.refuse(pair, list(found))
+    goals = _goals(pair)
+    surveys = {node.name: read(node, goals[node.name]) for node in pair.nodes}
+    found = list(changes.undo_objections(pair, surveys, force=force, accept_outage=accept_outage))
+    if change_of_cas(pair) is not None:
+        found.append(
+            Problem(
+                "the CAs",
+                "in the middle of being changed",
+                "one thing at a time: an earlier state could be of CAs that are dropped",
+                "go on with it: pyinfra -y inventory.py runbook/rotate.py --data ca=true",
+                where=pair.name,
+            )
+        )
+    checks.refuse(pair, found)
     RUN.changes.pop(pair.name, None)
-    RUN.goals[pair.name] = Goal(kept, surveys[pair.primary.name].kept_settings)
+    RUN.goals[pair.name] = {
+        name: Goal(kept, surveys[name].kept_settings) for name, kept in goals.items()
+    }
     if planned := changes.plan_undo(pair, surveys):
         RUN.changes[pair.name] = planned
     host.noop("decided")
     yield from ()
 
 
-def _goal(pair: Pair) -> str:
-    marks = [look_at(node).state.get("unfinished", "") for node in pair.nodes]
-    cut_off = any(m.startswith(CHANGING) and not m.startswith(_UNDOING) for m in marks)
-    return layout.KEPT_DIR if cut_off else layout.KEPT_BEFORE_DIR
+def _goals(pair: Pair) -> dict[str, str]:
+    """Where each host keeps the state to go back to.
+
+    A host that has no mark while its partner's says that it is being undone has been undone, and
+    keeps that as its last state.
+    """
+    marks = {n.name: look_at(n).state.get("unfinished", "") for n in pair.nodes}
+    undoing = any(one.startswith(_UNDOING) for one in marks.values())
+    cut_off = any(one.startswith(CHANGING) for one in marks.values()) and not undoing
+    return {
+        name: layout.KEPT_DIR if cut_off or (undoing and not one) else layout.KEPT_BEFORE_DIR
+        for name, one in marks.items()
+    }
 
 
 @checked_operation
@@ -50,7 +71,7 @@ def begin(*, pair: Pair, node: Node) -> Commands:
     if pair.name not in RUN.changes:
         host.noop("nothing to undo")
         return
-    goal = RUN.goals[pair.name]
+    goal = RUN.goals[pair.name][node.name]
     if state.is_executing:
         candidate = f"{layout.KEA_CONF}.new"
         answer = ask(
@@ -81,7 +102,7 @@ def undo(*, pair: Pair, turn: int) -> Commands:
         return
     if state.is_executing:
         try:
-            put_back(pair, mine.node, keeping.ALL_UNITS, RUN.goals[pair.name].kept)
+            put_back(pair, mine.node, keeping.ALL_UNITS, RUN.goals[pair.name][host.name].kept)
         except Refusal as refusal:
             raise _stopped(pair, mine.node, refusal) from refusal
         say(f"    {mine.node.name} has its earlier state, and the pair is healthy")
@@ -97,7 +118,7 @@ def undo_together(*, pair: Pair) -> Commands:
         return
     if state.is_executing:
         node = pair.node(host.name)
-        kept = RUN.goals[pair.name].kept
+        kept = RUN.goals[pair.name][node.name].kept
         answer = ask(host, keeping.put_back_script(keeping.ALL_UNITS, kept), timeout_s=120)
         changed(node)
         try:
@@ -123,10 +144,11 @@ def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
 @checked_operation
 def keep(*, pair: Pair, node: Node) -> Commands:
     """Take what was put back for what was accepted last; what was undone is kept before it."""
-    goal = RUN.goals.get(pair.name)
-    if goal is None or pair.name not in RUN.changes:
+    if pair.name not in RUN.changes:
         host.noop("nothing was undone")
     else:
+        goal = RUN.goals[pair.name][node.name]
+        # The mark last: until then a run that is cut off knows what to go back to.
         if goal.kept == layout.KEPT_BEFORE_DIR:
             yield StringCommand(keeping.keep_script(node), _stdin=goal.settings or "not known")
         yield StringCommand("rm -f", layout.UNFINISHED_FILE)
@@ -145,7 +167,7 @@ def _say_the_end(pair: Pair) -> None:
         f"{acceptance.serving(pair, surveys)}."
     )
     try:
-        before = json.loads(RUN.goals[pair.name].settings)
+        before = json.loads(RUN.goals[pair.name][pair.primary.name].settings)
     except ValueError:
         return  # rolled out before settings were kept
     for one in documents.differences(before, json.loads(keeping.settings_text(pair))):

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kea_ha import acceptance, changes, layout, live, plan, settings
+from kea_ha import acceptance, changes, layout, live, plan, preflight, settings
 from kea_ha.live import Anchors
 from kea_ha.settings import Node, Pair, Problem
 from kea_ha.survey import Survey
 from kea_ha.versions import Version
+
+#: How the mark on a host begins while it is upgraded.
+UPGRADING = f"{live.CHANGING} (upgrading)"
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,15 @@ def plan_upgrade(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[HostUpgrade
     for node in order:
         survey = surveys[node.name]
         has, gets = plan.installed(pair, survey) or "", plan.candidate(pair, survey)
-        unfinished = changes.is_marked([survey])
+        unfinished = is_begun([survey])
         if gets is not None and (has != gets or unfinished or _runs_another(survey)):
             found.append(HostUpgrade(node, has, gets))
     return tuple(found)
+
+
+def is_begun(surveys: Iterable[Survey]) -> bool:
+    """Whether an upgrade was begun on one of these hosts and has not ended."""
+    return any(one.state.get("unfinished", "").startswith(UPGRADING) for one in surveys)
 
 
 def _runs_another(survey: Survey) -> bool:
@@ -57,7 +65,7 @@ def objections(
     pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors, *, force: bool
 ) -> Iterable[Problem]:
     """Why the upgrade must not begin, for a pair whose two hosts were seen."""
-    begun = changes.is_marked(surveys.values())
+    begun = is_begun(surveys.values())
     for node in pair.nodes:
         yield from _host_objections(pair, node, surveys[node.name], anchors, begun=begun)
     targets = {node.name: plan.candidate(pair, surveys[node.name]) for node in pair.nodes}
@@ -89,6 +97,15 @@ def _host_objections(
         )
         return
     yield from live.out_for_maintenance(node.name, survey)
+    yield from preflight.identity_problems(pair, node, survey, anchors)
+    if changes.is_marked([survey]) and not begun:
+        yield Problem(
+            "the host",
+            "in the middle of a change that was cut off",
+            "one thing at a time",
+            "end the change first: deploy.py goes on with it, runbook/undo.py goes back",
+            where=node.name,
+        )
     has, gets = plan.installed(pair, survey), plan.candidate(pair, survey)
     if gets is None:
         yield Problem(

@@ -85,14 +85,15 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
     units = (packaging.dhcp4_unit, packaging.agent_unit)
     kea = _KEA.format(version=mine.gets)
     install = f"{operations.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
-    stopped = False
+    stopped = upgraded = False
     try:
-        mark(node)
+        mark(node, upgrades.UPGRADING)
         if mine.has != mine.gets:
             say(f"    fetching Kea {mine.gets}; the server runs on")
             run_commands([operations.apt_get(f"--download-only {install}")])
         if look_at(node).unit(packaging.dhcp4_unit).is_active:
             free_of_clients(pair, node)
+            stopped = True
             stop(pair, node)
         stopped = True
         if mine.has != mine.gets:
@@ -105,18 +106,22 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
                 operations.apt_get(install),
             ])  # fmt: skip
             changed(node)
+        upgraded = True
         put_in_place(pair, node)
         fall_into_step(pair, node)
         run_daemons(pair, node)
         checks.await_answers(pair, node)
         await_health(pair)
     except Refusal as refusal:
-        raise _left(pair, mine, refusal, stopped=stopped) from refusal
+        raise _left(pair, mine, refusal, stopped=stopped, upgraded=upgraded) from refusal
     say(f"    {node.name} runs Kea {mine.gets}, and the pair is healthy")
-    RUN.warn(pair, f"{mine}; the leases as they were are in {_kept(mine)} there")
+    kept = f"; the leases as they were are in {_kept(mine)} there" if mine.has != mine.gets else ""
+    RUN.warn(pair, f"{mine}{kept}")
 
 
-def _left(pair: Pair, mine: HostUpgrade, refusal: Refusal, *, stopped: bool) -> Refusal:
+def _left(
+    pair: Pair, mine: HostUpgrade, refusal: Refusal, *, stopped: bool, upgraded: bool
+) -> Refusal:
     """Say how far it came. What serves is left alone: it is the only one that does."""
     node, partner = mine.node, pair.partner_of(mine.node)
     if not stopped:
@@ -126,8 +131,9 @@ def _left(pair: Pair, mine: HostUpgrade, refusal: Refusal, *, stopped: bool) -> 
             (node.name,),
             f"stopped; {who_serves(pair)}",
         )
+    how = "upgraded" if upgraded else "not running, masked, and perhaps half upgraded,"
     return Refusal(
-        f"{node.name}, upgraded from {mine.has or 'half installed'} to {mine.gets}: {refusal.why}"
+        f"{node.name}, {how} from {mine.has or 'half installed'} to {mine.gets}: {refusal.why}"
         f"{own_words(node)}\n{who_serves(pair)}",
         f"mend what it says on {node.name}, then run the same command again: it goes on from here. "
         f"{partner.name} was not touched and must not be upgraded before. The leases that "
@@ -143,7 +149,10 @@ _KEA = (
     "$(dpkg-query -W -f '${{db:Status-Abbrev}} ${{source:Package}} ${{Package}}\\n' |"
     " sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
 )
-_KEEP_LEASES = f"umask 077; mkdir -p {{kept}} && cp -a {layout.LEASES}* {{kept}}/ 2>/dev/null; true"
+_KEEP_LEASES = (
+    f"umask 077; [ ! -e {layout.LEASES} ] || {{{{ mkdir -p {{kept}} &&"
+    f" cp -a {layout.LEASES}* {{kept}}/; }}}}"
+)
 
 
 def _kept(mine: HostUpgrade) -> str:

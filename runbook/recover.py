@@ -26,7 +26,7 @@ if pair:
     steps.hold_together(name="Both hosts go on", pair=pair, after="mending")
 
     # What a lost machine knew must not open anything any longer: Kea knows no revocation.
-    lost = partial(recovery.has_to_change_cas, pair)
+    lost = partial(recovery.was_rebuilt, pair)
     for stage in host.loop(pki.STAGES):
         steps.change_cas(pair, stage, agreed=agreed, _if=lost)
         steps.look(pair, _if=lost)

@@ -24,6 +24,10 @@ if pair:
     for node in host.loop(pair.nodes):
         if host.name == node.name:
             steps.take_lock(pair, node)
+    # Whatever stands against it is said before anything is changed, here or there.
+    steps.look(pair)
+    steps.decide(pair, agreed=agreed, only_live=True)
+    steps.hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
     for stage in host.loop(pki.STAGES if changes_cas else ("renew",)):
         if changes_cas:
             steps.change_cas(pair, stage, agreed=agreed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kea_ha.certificates import are_among, are_the_same
+from kea_ha.certificates import are_the_same
 from kea_ha.pki import CLIENT_AUTH, STAGES, PkiError, Store, check_identity
 from tests.unit.identities import csr, new_key
 
@@ -59,7 +60,7 @@ def test_afterwards_the_old_ca_is_worth_nothing_and_gone(directory: Path) -> Non
     new = Store.open(directory, "lab")
     assert check_identity(certificate, new.peers.trusted) != ()
     assert check_identity(leaf(new), anchor) != ()
-    assert not are_among(anchor, new.peers.known)
+    assert not new.peers.knows(anchor)
     mine = new.client_certificate().certificate.read_text()
     assert check_identity(mine, new.api.trusted, purposes={CLIENT_AUTH}) == ()
     assert check_identity(client, new.api.trusted, purposes={CLIENT_AUTH}) != ()
@@ -78,14 +79,38 @@ def test_the_api_client_is_known_at_every_stage(directory: Path) -> None:
             assert check_identity(mine, anchor, purposes={CLIENT_AUTH}) == ()
 
 
-def test_anchors_of_every_stage_are_known_until_the_end(directory: Path) -> None:
-    """A host that was left behind is taken along, and not for a stranger's."""
+def test_a_host_that_was_left_behind_by_a_stage_is_taken_along(directory: Path) -> None:
+    """And not for a stranger's."""
     store = Store.open(directory, "lab")
-    seen = [store.peers.trusted]
+    before = store.peers.trusted
     for stage in STAGES:
         store.change_cas(stage)
-        seen.append(store.peers.trusted)
-        assert all(are_among(anchor, store.peers.known) for anchor in seen)
+        assert store.peers.knows(before)
+        assert store.peers.knows(store.peers.trusted)
+        before = store.peers.trusted
+
+
+def copy_of(store: Store, to: Path) -> Store:
+    shutil.copytree(store.directory, to)
+    return Store(to, store.pair)
+
+
+def test_a_copy_of_an_earlier_stage_tells_that_hosts_have_gone_further(tmp_path: Path) -> None:
+    """A second operator's pki/ must not take the pair back to what was dropped."""
+    store = Store.open(tmp_path / "pki" / "lab", "lab")
+    copies = [copy_of(store, tmp_path / "steady")]
+    for stage in STAGES:
+        store.change_cas(stage)
+        copies.append(copy_of(store, tmp_path / stage))
+    for number, stage in enumerate(STAGES):
+        # What hosts have when they are two stages further than the copy, or three.
+        for later in copies[number + 2 :]:
+            anchor, certificate = host(later)
+            behind = copies[number].peers
+            assert not behind.knows(anchor) or behind.is_behind(certificate), stage
+    store.end_change()
+    anchor, _ = host(store)
+    assert [False, False, False, True] == [one.peers.knows(anchor) for one in copies]
 
 
 def test_a_stage_is_reached_once_and_none_is_skipped(directory: Path) -> None:
@@ -164,5 +189,5 @@ def test_a_change_that_was_killed_goes_on_from_there(tmp_path: Path) -> None:
                 store.change_cas(stage)
             store.end_change()
         assert store.stage is None
-        assert not are_among(before, store.peers.known)
+        assert not store.peers.knows(before)
     assert moment > 10, "the moments were not found"

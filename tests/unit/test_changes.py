@@ -241,3 +241,27 @@ def test_what_is_kept_is_kept_until_a_file_changes() -> None:
             files = {**survey.files, path: changed}
             assert not keeping.is_kept(replace(survey, files=files)), path
     assert not keeping.is_kept(replace(survey, kept={}))
+
+
+def test_an_undo_that_was_cut_off_is_not_over_while_its_mark_is_there() -> None:
+    """Files put back, and the server left down by the restart that failed."""
+    surveys = both(of_second=down(marked(accepted("host-2"))))
+    assert ["host-2"] == order(changes.plan_undo(PAIR, surveys))
+    assert changes.plan_undo(PAIR, both()) is None
+
+
+def test_an_undo_says_what_it_puts_back_and_wants_an_earlier_state() -> None:
+    survey = accepted("host-2")
+    text = (survey.text(layout.KEA_CONF) or "").replace('"renew-timer": 21600', '"renew-timer": 5')
+    earlier = replace(survey.files[layout.KEA_CONF], sha256="0" * 64, content=text)
+    surveys = both(of_second=replace(survey, kept={**survey.kept, layout.KEA_CONF: earlier}))
+    change = changes.plan_undo(PAIR, surveys)
+    assert change is not None
+    assert ("Dhcp4.renew-timer: 21600 -> 5" in change.hosts[0].lines[0], False) == (
+        True,
+        change.together,
+    )
+    found = changes.undo_objections(
+        PAIR, both(replace(accepted("host-1"), kept={})), force=False, accept_outage=False
+    )
+    assert ["not kept on this host"] == [one.given for one in found]

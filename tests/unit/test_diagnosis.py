@@ -15,7 +15,7 @@ from kea_ha.live import Anchors
 from kea_ha.preflight import Path, Seen
 from kea_ha.settings import Problem
 from kea_ha.survey import Survey
-from tests.unit.surveys import ANCHORS, PAIR, accepted, both, down, in_state, marked
+from tests.unit.surveys import ANCHORS, PAIR, UNIT, accepted, both, down, in_state, marked
 
 HEADER = ",".join(leases.COLUMNS)
 
@@ -84,6 +84,15 @@ def test_leases_that_only_closed_files_have_are_not_given_up() -> None:
     assert "restore.py" in problem.remedy
 
 
+def test_of_two_that_are_down_the_one_with_its_leases_starts_first() -> None:
+    """And what is set aside is said."""
+    closed = replace(down(accepted("host-1")), lease_headers={layout.LEASES: "?"})
+    found = of(both(closed, down(accepted("host-2"))))
+    assert ("rejoin", "host-1", ("host-1",)) == (found.cure, found.host, found.aside)
+    assert "host-2 is started first" in found.words
+    assert "set aside" in found.words
+
+
 def test_both_down_are_started_together() -> None:
     surveys = both(down(accepted("host-1")), down(accepted("host-2")))
     assert ("restart both", "") == (of(surveys).cure, of(surveys).host)
@@ -110,6 +119,27 @@ def test_a_certificate_that_has_expired_is_made_anew(
     found = of(surveys)
     assert (cure, renew) == (found.cure, found.renew)
     assert [] == [one for one in against(surveys) if "pki" in one.given]
+
+
+def test_another_ca_at_hand_is_no_reason_to_restart_anybody() -> None:
+    """A second operator with a stale pki/: a healthy pair is healthy by its own anchors."""
+    foreign = Anchors(ANCHORS.api, ANCHORS.peers)
+    assert "nothing" == of(both(), foreign).cure
+    late = both(of_second=expired(accepted("host-2")))
+    assert any("of another CA" in one.given for one in against(late, foreign))
+
+
+def test_certificates_that_were_renewed_and_not_used_yet_are_taken_into_use() -> None:
+    """By a run that was cut off between the two: nothing is made anew once more."""
+    surveys = {
+        name: replace(
+            in_state(survey, "partner-down", ["server1"]),
+            started_from={UNIT: f"{'0' * 64}  {layout.HA_CERTIFICATE}"},
+        )
+        for name, survey in both().items()
+    }
+    found = of(surveys)
+    assert ("restart both", ()) == (found.cure, found.renew)
 
 
 def test_without_the_ca_no_certificate_can_be_made() -> None:
@@ -147,6 +177,38 @@ def test_a_fresh_machine_is_set_up_beside_a_survivor_that_needs_no_change() -> N
     )
     found = of(both(of_second=fresh))
     assert ("rebuild", "host-2") == (found.cure, found.host)
+    # Cut off before it was accepted, it is gone on with.
+    begun = replace(fresh, state={"pair": "lab server2", "unfinished": "rolling out since today"})
+    assert "rebuild" == of(both(of_second=begun)).cure
+    # Whoever has no leases to give is brought to serve first.
+    alone = of(both(down(accepted("host-1")), fresh))
+    assert ("take over", "host-1") == (alone.cure, alone.host)
+    assert "Run the same command again" in alone.words
+
+
+def test_a_machine_is_set_up_although_the_survivors_certificate_is_due() -> None:
+    """It is made anew afterwards, with the CAs."""
+    late = accepted("host-1")
+    late = replace(late, epoch=late.epoch + timedelta(days=300).total_seconds())
+    fresh = replace(accepted("host-2"), state={}, epoch=late.epoch)
+    assert [] == [one for one in against(both(late, fresh)) if one.setting == "the survivor"]
+    changed = replace(late, files={})
+    assert any(one.setting == "the survivor" for one in against(both(changed, fresh)))
+
+
+def test_a_survivor_whose_partner_answers_joins_it() -> None:
+    """It does not run, and its partner has no ssh: nobody is told to step down."""
+    one = Seen(down(accepted("host-2")), paths=(Path("192.168.1.2", 8000, "open"),))
+    found = diagnosis.diagnose(PAIR, {"host-2": one}, ANCHORS)
+    assert ("rejoin", "host-2") == (found.cure, found.host)
+
+
+def test_a_survivor_that_is_out_for_maintenance_is_brought_back() -> None:
+    """Nobody else could serve."""
+    survey = down(accepted("host-2"))
+    out = replace(survey, state={**survey.state, "maintenance": "today"})
+    assert "take over" == of({"host-2": out}).cure
+    assert [] == against({"host-2": out})
 
 
 def test_a_survivor_that_waits_for_a_lost_partner_takes_over() -> None:

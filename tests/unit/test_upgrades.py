@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kea_ha import upgrades
+from kea_ha.live import Anchors
 from kea_ha.settings import Problem
 from kea_ha.survey import Survey
 from tests.unit.surveys import ANCHORS, PAIR, accepted, both, down, in_state, lab_pair, marked
@@ -64,9 +65,23 @@ def test_a_program_that_is_no_longer_the_installed_one_is_restarted() -> None:
 def test_an_upgrade_that_was_cut_off_goes_on() -> None:
     """Also on a host that has the new package, and a server that is down."""
     surveys = pair_of()
-    surveys["host-2"] = down(marked(offered(accepted("host-2"), has=NEW)))
+    survey = down(offered(accepted("host-2"), has=NEW))
+    state = {**survey.state, "unfinished": f"{upgrades.UPGRADING} since today"}
+    surveys["host-2"] = replace(survey, state=state)
     assert ["host-2", "host-1"] == names(surveys)
     assert [] == against(surveys)
+
+
+def test_a_change_that_was_cut_off_is_ended_first() -> None:
+    surveys = pair_of()
+    surveys["host-2"] = marked(surveys["host-2"])
+    assert any("undo.py" in one.remedy for one in against(surveys))
+
+
+def test_without_the_cas_at_hand_nothing_is_upgraded() -> None:
+    """Certificates would be made of others, and the two would turn each other away."""
+    found = list(upgrades.objections(PAIR, pair_of(), Anchors(), force=False))
+    assert any("no pki/lab/ here" in one.given for one in found)
 
 
 def test_a_damaged_pair_is_not_upgraded_unless_forced() -> None:
