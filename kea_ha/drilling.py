@@ -197,7 +197,7 @@ class _Drill:
         answer = ask(self._probe, f"cat > {_PLACE}/clients.py", stdin=_PROGRAM.read_text())
         if not answer.ok or not interface:
             raise Refusal(f"{self._probe.name} cannot be probed from: {answer.words}", AGAIN)
-        seconds = (drills.implied(self.pair, self.kind).longest_gap_s or 30) + 60
+        seconds = (drills.implied(self.pair, self.kind).longest_gap_s or 30) + 20
         settings = {
             "card": interface.split()[0],
             "rate": _RATE,

@@ -51,11 +51,12 @@ class Kind:
     back: bool = False
 
 
-# Held down: systemd would start it again within two seconds. In /run, so that no reboot keeps it.
+# Held down: systemd would start it again within two seconds. In /run, so that no reboot keeps it;
+# last by its name, since the rollout's own drop-in says otherwise.
 _KILL = """mkdir -p /run/systemd/system/{unit}.d &&
-printf '[Service]\\nRestart=no\\n' > /run/systemd/system/{unit}.d/kea-ha-drill.conf &&
+printf '[Service]\\nRestart=no\\n' > /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf &&
 systemctl daemon-reload && systemctl kill -s KILL {unit}"""
-_REVIVE = """rm -f /run/systemd/system/{unit}.d/kea-ha-drill.conf; systemctl daemon-reload
+_REVIVE = """rm -f /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf; systemctl daemon-reload
 systemctl reset-failed {unit} 2>/dev/null; systemctl start {unit}"""
 _CUT = """nft -f - <<'END'
 table inet kea_ha_drill {{
@@ -81,9 +82,9 @@ _UNSLOW = "tc qdisc del dev {interface} root 2>/dev/null; true"
 _DRIFT = """mkdir -p /run/systemd/system/{unit}.d &&
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null &&
 printf '[Service]\nEnvironment=FAKETIME=+70s FAKETIME_DONT_FAKE_MONOTONIC=1 LD_PRELOAD=%s\n' \
-  /usr/lib/*/faketime/libfaketime.so.1 > /run/systemd/system/{unit}.d/kea-ha-drill.conf &&
+  /usr/lib/*/faketime/libfaketime.so.1 > /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf &&
 systemctl daemon-reload && systemctl restart {unit}"""
-_UNDRIFT = """rm -f /run/systemd/system/{unit}.d/kea-ha-drill.conf; systemctl daemon-reload
+_UNDRIFT = """rm -f /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf; systemctl daemon-reload
 systemctl restart {unit}"""
 
 _PRIMARY, _STANDBY = status.PRIMARY, status.STANDBY
