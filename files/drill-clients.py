@@ -1,7 +1,8 @@
 """DHCP clients that behave as real ones do: run on a host to probe from, python3 THIS SETTINGS.
 
 SETTINGS is JSON: `card`; `rate`, how many ask in a second; `new`, how many of them at most are new
-clients, spread over `seconds` (the others renew a lease that they have); `directory`, in which
+clients, more than half of them at once, that there are many to renew, and the others spread over
+`seconds` (who is not new renews a lease that it has); `directory`, in which
 `stop` and then `release` are waited for, and `told` is written in between: what became of each.
 `seconds_at_most` ends it all, whatever happens.
 
@@ -132,7 +133,7 @@ while ends is None or (waiting and time.time() < ends):
     now = time.time()
     if ends is None and asked < (now - started) * rate:
         asked += 1
-        due = settings["new"] * min(1.0, (now - started) / settings["seconds"])
+        due = settings["new"] * (0.6 + 0.4 * min(1.0, (now - started) / settings["seconds"]))
         if len(clients) < max(1, due) or not idle:
             if len(clients) < settings["new"]:
                 number = len(clients)
