@@ -98,8 +98,9 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
     for node in order:
         survey = surveys[node.name]
         lines = [
-            f"{path}: {_edit(survey.files.get(path), survey.kept.get(path), path)}"
+            f"{path}: {one.strip()}"
             for path in keeping.differing(survey, layout.KEPT)
+            for one in _edit(survey.files.get(path), survey.kept.get(path), path).splitlines()
         ]
         if not lines and is_marked([survey]):
             lines = ["bring the server back, which a run that was cut off may have left down"]

@@ -24,6 +24,7 @@ from kea_ha import drill_report, drills, layout, plan
 from kea_ha.drill_report import Figures, Report, Scenario
 from kea_ha.drills import Kind, Told
 from kea_ha.facts import host_of, look_at, unit_of
+from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, Commands, Refusal, ask, checked_operation, need, say, wait_until
 from kea_ha.rolling import await_health, counts_as_change
@@ -213,13 +214,15 @@ class _Drill:
         return ".".join(self.pair.primary.address.split(".")[:2]) + "."
 
     def _free_addresses(self) -> int:
-        size = sum(
-            int(last) - int(first) + 1
-            for one in self.pair.settings.subnets
-            for first, last in one.ranges
-        )
-        taken = max(look_at(node, anew=True).leases for node in self.pair.nodes)
-        return max(10, int((size - taken) * _SHARE))
+        """How many addresses the drill may take, by the statistics of the server that serves."""
+        answer = ask_kea(self.pair.primary, "statistic-get-all")
+        told = answer.get("arguments")
+        try:
+            counted = drills.addresses(told if isinstance(told, dict) else {})
+        except (IndexError, TypeError, ValueError) as error:
+            raise Refusal(f"{self.pair.primary.name} does not tell how many addresses are free: "
+                          f"{error!r}", AGAIN) from error  # fmt: skip
+        return max(10, int(counted * _SHARE))
 
     def _await_acks(self, asking: gevent.Greenlet, count: int, what: str) -> None:
         first = self._acks()

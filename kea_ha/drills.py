@@ -7,6 +7,7 @@ imply (Kea ARM, "High Availability State Machine"; the rule is ``shouldPartnerDo
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -253,6 +254,21 @@ def longest_gap(acks: Iterable[float], until: float) -> float:
     """The longest time between two ACKs, while clients asked: until the last one began, in s."""
     times = [*(one for one in acks if one < until), until]
     return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+
+
+def addresses(statistics: Mapping[str, Any]) -> int:
+    """How many addresses of the pools are free, by Kea's ``statistic-get-all``.
+
+    :raises IndexError, TypeError, ValueError: when it is something else.
+    """
+    free = 0
+    for name, samples in statistics.items():
+        if found := _STATISTIC.fullmatch(name):
+            free += int(samples[0][0]) * (1 if found["kind"] == "total" else -1)
+    return free
+
+
+_STATISTIC = re.compile(r"subnet\[\d+\]\.(?P<kind>total|assigned)-addresses")
 
 
 def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:

@@ -92,6 +92,19 @@ def test_changes_of_state_are_read_by_the_hosts_own_clock() -> None:
     assert () == drills.transitions(survey, survey.epoch)
 
 
+def test_free_addresses_are_those_of_all_subnets() -> None:
+    """Not those of single pools once more, which newer Keas tell, too."""
+    told = {
+        "subnet[1].total-addresses": [[100, "2026-11-25 09:00:00.000000"]],
+        "subnet[1].assigned-addresses": [[30, "2026-11-25 09:00:00.000000"]],
+        "subnet[1].pool[0].total-addresses": [[100, "2026-11-25 09:00:00.000000"]],
+        "subnet[7].total-addresses": [[10, "2026-11-25 09:00:00.000000"]],
+        "subnet[7].assigned-addresses": [[0, "2026-11-25 09:00:00.000000"]],
+        "pkt4-received": [[5, "2026-11-25 09:00:00.000000"]],
+    }
+    assert 80 == drills.addresses(told)
+
+
 def test_two_clients_with_one_address_are_found() -> None:
     told = {
         "acks": [[1.0, "192.168.1.2"]],
