@@ -330,7 +330,7 @@ class _Drill:
 
     def _await_health(self) -> float | None:
         try:
-            await_health(self.pair)
+            await_health(self.pair, though_both_serve=True)
         except Refusal as refusal:
             say(f"    {refusal.why}")
             return None

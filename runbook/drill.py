@@ -21,7 +21,9 @@ if pair:
             steps.take_lock(pair, node)
     steps.survey(pair)
     steps.agree_to_drill(pair, names, agreed=agreed)
-    steps.accept(pair)
+    steps.read(pair)
+    steps.hold_together(name="Both hosts go on", pair=pair, after="reading both hosts")
+    steps.verify(pair)
     steps.hold_together(name="Both hosts go on", pair=pair, after="judging the pair")
     for name in host.loop(names):
         steps.drill(pair, name)

@@ -95,10 +95,10 @@ def test_a_standby_that_waits_for_too_many_clients_fails_the_drill(
     lab: Lab, operator: Clone
 ) -> None:
     """It ends with a status that is not 0, and names the setting; the pair is put back."""
-    patient = (*FAST, "--data", "max_unacked_clients=5000")
+    patient = (*FAST, "--data", "max_unacked_clients=1000")
     assert operator.deploy(*patient).verdict
     outcome = drill(operator, "primary-killed", settings=patient)
-    assert "host-2 did not take over: max_unacked_clients is 5000" in outcome.refusal
+    assert "host-2 did not take over: max_unacked_clients is 1000" in outcome.refusal
     operator.await_verdict(*patient)
     assert operator.deploy(*FAST).verdict
 
@@ -134,7 +134,7 @@ def test_a_drill_that_was_killed_is_put_back_by_the_hosts_own_timer(
 ) -> None:
     """It is armed before anything is broken; what it will run is run here at once."""
     running = operator.start(*DRILL, *FAST)
-    running.wait_for("is killed and held down")
+    running.wait_for(r"\[host-1\] +kea-dhcp4 on the primary is killed")
     running.kill()
     assert not bench.is_active(lab, "host-1")
     armed = json.loads(bench.sh(lab, "host-1", "systemctl list-timers -o json kea-ha-drill.timer"))
