@@ -103,6 +103,7 @@ def test_a_standby_that_waits_for_too_many_clients_fails_the_drill(
     assert operator.deploy(*FAST).verdict
 
 
+@pytest.mark.slow
 def test_a_broken_pair_is_not_drilled_and_says_why(lab: Lab, operator: Clone) -> None:
     """Lease updates switched off by hand, and a standby that trusts another CA."""
     bench.sh(

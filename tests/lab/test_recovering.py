@@ -91,6 +91,7 @@ def test_a_lease_file_that_kea_cannot_open(lab: Lab, operator: Clone, host: str)
     bench.sh(lab, host, "rm -r /var/lib/kea-ha/damaged-leases-*")
 
 
+@pytest.mark.slow
 def test_a_lease_file_that_was_cut_off(lab: Lab, operator: Clone) -> None:
     """Kea drops what it cannot read, and gets it from its partner: said, and nothing to do."""
     with all_leases_kept(lab, operator):
@@ -106,6 +107,7 @@ def test_a_lease_file_that_was_cut_off(lab: Lab, operator: Clone) -> None:
     assert "host-2: 1 rows of its lease file could not be read" in outcome.last_block
 
 
+@pytest.mark.slow
 def test_two_lease_files_that_kea_cannot_open(lab: Lab, operator: Clone) -> None:
     """No leases are thrown away: refused, and the way back is named."""
     for host in HOSTS:
@@ -185,6 +187,7 @@ def expired(lab: Lab, operator: Clone, *hosts: str) -> None:
         bench.sh(lab, host, f"systemctl restart {UNITS[0]}")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_or_left_in_maintenance(lab: Lab, operator: Clone) -> None:
     """It is started anew, also where it would not start at boot, and its partner serves."""
     with all_leases_kept(lab, operator):
@@ -201,6 +204,7 @@ def test_a_server_that_is_down_or_left_in_maintenance(lab: Lab, operator: Clone)
         unnoticed(lab, served)
 
 
+@pytest.mark.slow
 def test_a_link_that_is_cut(lab: Lab, operator: Clone) -> None:
     """Both serve: the path that is blocked is named, since nothing else mends that."""
     bench.sh(

@@ -223,6 +223,7 @@ def test_what_both_hosts_lost_is_on_both_again(operator: Operator) -> None:
         assert "enabled\n" == host.sh(f"systemctl is-enabled {UNIT}")
 
 
+@pytest.mark.slow
 def test_a_newer_lease_and_the_end_of_one_survive_a_forced_restoration(
     operator: Operator,
 ) -> None:
@@ -249,6 +250,7 @@ def test_a_newer_lease_and_the_end_of_one_survive_a_forced_restoration(
     assert before == {host.name: held(host) for host in (first, second)}
 
 
+@pytest.mark.slow
 def test_the_files_of_before_are_kept_and_a_second_time_changes_none(operator: Operator) -> None:
     """The set as it was, closed to others; then there is nothing to write."""
     first, second = hosts_of(operator)
@@ -272,6 +274,7 @@ def test_the_files_of_before_are_kept_and_a_second_time_changes_none(operator: O
         assert 1 == len(list(host.path(layout.STATE_DIR).glob("leases-before-restore-*")))
 
 
+@pytest.mark.slow
 def test_a_host_out_for_maintenance_is_not_started(operator: Operator) -> None:
     """Refused, and it stays as it is."""
     directory = backup(operator)
@@ -313,6 +316,7 @@ exec /usr/bin/gzip.away "$@"
 """
 
 
+@pytest.mark.slow
 def test_a_failure_in_between_says_what_stands_and_is_safe_to_repeat(operator: Operator) -> None:
     """No space on the second host: the servers serve again, and the same command completes it."""
     first, second = hosts_of(operator)

@@ -16,7 +16,7 @@ from tests.rollout.world import StandIn
 Seen = dict[str, dict[str, set[str]]]
 """The digests of what stood under the live names: host -> path -> digests."""
 
-OPERATIONS = 55
+OPERATIONS = 56
 """How many operations a first rollout has; seen to by the first test."""
 
 # A few that lie between the things that change: the mark, an identity, the installation, the
