@@ -144,8 +144,8 @@ while ends is None or (waiting and time.time() < ends):
         else:
             client = idle.pop(0)
             client["requesting"] = now
-            # Of a lease that stays as it is a newer Kea tells its partner nothing (cache-threshold),
-            # so each renewal brings another name.
+            # Of a lease that stays as it is a newer Kea tells its partner nothing
+            # (cache-threshold), so each renewal brings another name.
             name = f"drill-{client['number']}-{asked}".encode()
             begin(client, now, REQUEST, bytes([12, len(name)]) + name, client["address"])
     for client in list(waiting.values()):
