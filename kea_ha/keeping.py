@@ -60,18 +60,14 @@ def keep_script(node: Node) -> str:
     )
 
 
-def put_back_script(restart: Collection[str], kept: str = layout.KEPT_DIR) -> str:
-    """Put back what is kept, file by file, and run on it those of these units that were enabled.
+def put_back_script(kept: str = layout.KEPT_DIR) -> str:
+    """Put back what is kept, file by file: the last accepted state, or the one before it."""
+    return _PUT_BACK.format(last=kept, documents=shlex.join(layout.DOCUMENTS), tls=layout.TLS_DIR)
 
-    Those that were not are stopped. ``kept`` is the last accepted state, or the one before it.
-    """
-    return (_PUT_BACK + (_RESTART if restart else "")).format(
-        last=kept,
-        documents=shlex.join(layout.DOCUMENTS),
-        tls=layout.TLS_DIR,
-        units=shlex.join(restart),
-        table=layout.FIREWALL_TABLE,
-    )
+
+def restart_script(units: Collection[str], kept: str = layout.KEPT_DIR) -> str:
+    """Run, on what was put back, those of these units that were enabled then; stop the others."""
+    return _RESTART.format(last=kept, units=shlex.join(units), table=layout.FIREWALL_TABLE)
 
 
 #: Our units but kea-dhcp4: no DHCP client notices when they are restarted.
@@ -112,7 +108,8 @@ for kept in {last}{tls}/*; do
 done
 sync; systemctl daemon-reload
 """
-_RESTART = """wanted() {{ grep -qxF -- "$1" {last}/units; }}
+_RESTART = """set -e
+wanted() {{ grep -qxF -- "$1" {last}/units; }}
 for unit in {units}; do
   wanted "$unit" || systemctl disable --quiet --now "$unit" 2>/dev/null || true
 done

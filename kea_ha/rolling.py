@@ -119,7 +119,8 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     """Put back the last accepted state on this host, as its partner does on its own."""
     said = f"both restarted with the change: {refusal.why}{own_words(node)}"
     say("    undoing: the host gets back its last accepted state, as its partner does")
-    answer = ask(host, keeping.put_back_script(keeping.ALL_UNITS), timeout_s=120)
+    script = keeping.put_back_script() + keeping.restart_script(keeping.ALL_UNITS)
+    answer = ask(host, script, timeout_s=120)
     changed(node)
     names = tuple(one.name for one in pair.nodes)
     try:
@@ -446,8 +447,11 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layou
             stop(pair, node)
         except Refusal as refusal:
             say(f"    {refusal.why}; putting back all the same")
-        fall_into_step(pair, node)
-    answer = ask(on, keeping.put_back_script(restart, kept), timeout_s=120)
+    answer = ask(on, keeping.put_back_script(kept), timeout_s=120)
+    if answer.ok and restart:
+        if unit_of(pair) in restart:
+            fall_into_step(pair, node)
+        answer = ask(on, keeping.restart_script(restart, kept), timeout_s=120)
     changed(node)
     if not answer.ok:
         raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")

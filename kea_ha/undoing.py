@@ -119,7 +119,8 @@ def undo_together(*, pair: Pair) -> Commands:
     if state.is_executing:
         node = pair.node(host.name)
         kept = RUN.goals[pair.name][node.name].kept
-        answer = ask(host, keeping.put_back_script(keeping.ALL_UNITS, kept), timeout_s=120)
+        script = keeping.put_back_script(kept) + keeping.restart_script(keeping.ALL_UNITS, kept)
+        answer = ask(host, script, timeout_s=120)
         changed(node)
         try:
             if not answer.ok:

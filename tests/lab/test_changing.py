@@ -153,6 +153,7 @@ def test_certificates_are_made_anew_on_demand_unnoticed(lab: Lab, operator: Clon
     served_by(lab, operator, *lifetime(40000))
 
 
+@pytest.mark.slow  # in every run: a machine that replaces a lost one
 def test_the_cas_are_changed_unnoticed(lab: Lab, operator: Clone, tmp_path: Path) -> None:
     """`rotate.py --data ca=true`: what the old CA signed opens nothing, and nothing brings it back.
 
