@@ -91,6 +91,7 @@ def test_scenarios_one_after_the_other(lab: Lab, operator: Clone) -> None:
     operator.await_verdict(*FAST)
 
 
+@pytest.mark.slow
 def test_a_standby_that_waits_for_too_many_clients_fails_the_drill(
     lab: Lab, operator: Clone
 ) -> None:
