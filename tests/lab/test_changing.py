@@ -204,7 +204,7 @@ def test_a_change_that_keeps_a_server_from_starting_is_undone(
 
 
 def test_a_finished_change_is_undone_by_hand_unnoticed(lab: Lab, operator: Clone) -> None:
-    """`undo.py`: what was accepted before is back on both; done once more, the change is."""
+    """`undo.py`: what was accepted before is back on both, and what would change it is said."""
     before = (*MANY_CLIENTS, *lifetime(42500), "--data", "thread_pool_size=3")
     after = (*MANY_CLIENTS, *lifetime(42600))
     assert operator.deploy(*before).verdict
@@ -223,8 +223,17 @@ def test_a_finished_change_is_undone_by_hand_unnoticed(lab: Lab, operator: Clone
     assert documents == [bench.document(lab, host) for host in HOSTS]
     unnoticed(lab, served)
     assert (0, 0) == operator.deploy(*before).totals()[:2]
-    assert 0 == operator.run(*UNDO, *after).status
-    assert (0, 0) == operator.deploy(*after).totals()[:2]
+
+
+@pytest.mark.slow
+def test_an_undo_is_undone_by_the_next_one(lab: Lab, operator: Clone) -> None:
+    """What was undone is kept in its turn."""
+    before, after = ((*MANY_CLIENTS, *lifetime(seconds)) for seconds in (42610, 42620))
+    assert operator.deploy(*before).verdict
+    assert operator.deploy(*after).verdict
+    for there in (before, after):
+        assert 0 == operator.run(*UNDO, *after).status
+        assert (0, 0) == operator.deploy(*there).totals()[:2]
 
 
 @pytest.mark.slow
