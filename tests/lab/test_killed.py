@@ -50,6 +50,7 @@ def unsound(lab: Lab, host: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow  # in every run: the same on stand-in hosts, tests/rollout/test_interrupted.py
 def test_a_rollout_killed_five_times_converges(
     fresh_lab: Callable[..., Lab], operator: Clone
 ) -> None:
