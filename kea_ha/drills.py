@@ -124,6 +124,7 @@ KINDS: Mapping[str, Kind] = {
             "the primary's host is cut off from clients and from its partner",
             *(_PRIMARY, _STANDBY, _ISOLATE, _REJOIN),
             silent=True,
+            in_lab=True,
         ),
         Kind(
             "link-cut",
@@ -135,11 +136,13 @@ KINDS: Mapping[str, Kind] = {
             "flapping",
             "the link between the servers is cut five times, for a second and a half each",
             *(_STANDBY, "", _FLAP, _MEND),
+            in_lab=True,
         ),
         Kind(
             "slow-link",
             "the standby's card is limited to 64 kbit/s",
             *(_STANDBY, "", _SLOW, _UNSLOW),
+            in_lab=True,
         ),
         Kind(
             "both-down-together",
