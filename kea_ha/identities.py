@@ -33,7 +33,9 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     if not state.is_executing and not pki.Store.exists(PKI_DIR / pair.name):
         yield StringCommand("true")  # listing changes must not make a CA
         return
-    if layout.HA_ANCHOR in look_at(node).certificates and not pki.Store.exists(PKI_DIR / pair.name):
+    # An anchor that the operator brought came from no `pki/`.
+    ours = {layout.API_ANCHOR} if node.own_certificates else {layout.HA_ANCHOR, layout.API_ANCHOR}
+    if not pki.Store.exists(PKI_DIR / pair.name) and ours & look_at(node).certificates.keys():
         raise Refusal(
             f"there is no {PKI_DIR / pair.name}/ here, and {node.name} has certificates of it",
             "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)",
