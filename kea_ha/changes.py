@@ -1,9 +1,10 @@
 """What a change of a live pair would be, and what stands against it. Pure.
 
 A live pair is changed one host after the other, the one that serves no clients first, while its
-partner serves them all. ``plan_change`` says what changes where; ``objections`` says why it must
-not be done yet: the pair is damaged, somebody edited a document by hand, or the two hosts could not
-live together while one is changed and the other is not.
+partner serves them all; where a subnet goes, the primary first (``_order``). ``plan_change`` says
+what changes where; ``objections`` says why it must not be done yet: the pair is damaged, somebody
+edited a document by hand, or the two hosts could not live together while one is changed and the
+other is not.
 """
 
 from __future__ import annotations
@@ -63,12 +64,10 @@ def plan_change(pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors) -> 
     """
     if not all(node.name in surveys and live.is_live(surveys[node.name]) for node in pair.nodes):
         return None
-    order = sorted(
-        pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
-    )
+    becomes = [(_given(surveys[n.name]), _wished(pair, n, surveys[n.name])) for n in pair.nodes]
     marked = is_marked(surveys.values())
     found = []
-    for node in order:
+    for node in _order(pair, surveys, becomes):
         survey = surveys[node.name]
         lines = live.interruptions(pair, node, survey, anchors)
         left_down = not lines and marked and not acceptance.answers(survey)
@@ -91,11 +90,9 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
 
     The surveys tell of the state that is to be put back as what is kept.
     """
-    order = sorted(
-        pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
-    )
+    becomes = [(running.read(survey), running.read_accepted(survey)) for survey in surveys.values()]
     found = []
-    for node in order:
+    for node in _order(pair, surveys, becomes):
         survey = surveys[node.name]
         lines = [
             f"{path}: {one.strip()}"
@@ -110,6 +107,24 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
         return None
     reasons = _unlivable_undo(pair, surveys)
     return Change(tuple(found), together=bool(reasons))
+
+
+def _order(
+    pair: Pair,
+    surveys: Mapping[str, Survey],
+    becomes: Iterable[tuple[Running | None, Running | None]],
+) -> list[Node]:
+    """The hosts in the order in which they are to be changed; ``becomes``: old and new, of each.
+
+    A server turns away leases of a subnet that it does not have. So the one that gives leases, the
+    primary, must not have a subnet that its partner lacks: it gets a new one after its partner, and
+    loses an old one before it.
+    """
+    if any(old and new and old.subnets.keys() - new.subnets.keys() for old, new in becomes):
+        return list(pair.nodes)
+    return sorted(
+        pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
+    )
 
 
 def undo_objections(
@@ -289,9 +304,7 @@ def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
     found: list[str] = []
     for node in pair.nodes:
         survey = surveys[node.name]
-        # Of a change that was cut off, what runs may still be what was accepted before it.
-        given = running.read_accepted(survey) if is_marked([survey]) else None
-        given = given or running.read(survey)
+        given, wished = _given(survey), _wished(pair, node, survey)
         found += _expires_meanwhile(pair, node, surveys)
         if given is None:
             continue
@@ -302,11 +315,19 @@ def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
             and not plan.same_file(survey, own.anchor, layout.HA_ANCHOR)
         ):
             found.append(_ANOTHER_ANCHOR)
-        wished = running.parse(
-            documents.parse_document(plan.make_plan(pair, node, survey).dhcp4.content)
-        )
         found += _unlivable(given, wished)
     return list(dict.fromkeys(found))
+
+
+def _given(survey: Survey) -> Running | None:
+    """What the server was started with."""
+    # Of a change that was cut off, what runs may still be what was accepted before it.
+    accepted = running.read_accepted(survey) if is_marked([survey]) else None
+    return accepted or running.read(survey)
+
+
+def _wished(pair: Pair, node: Node, survey: Survey) -> Running:
+    return running.parse(documents.parse_document(plan.make_plan(pair, node, survey).dhcp4.content))
 
 
 def _expires_meanwhile(pair: Pair, node: Node, surveys: Mapping[str, Survey]) -> Iterable[str]:
@@ -330,14 +351,22 @@ _ANOTHER_ANCHOR = (
 
 def _unlivable(given: Running, wished: Running) -> Iterable[str]:
     """What a server that is as ``given`` could not live with in a partner that is as ``wished``."""
-    for number, prefix in given.subnets.items():
-        new = wished.subnets.get(number)
-        if new != prefix:
-            became = f"becomes {new}" if new else "is removed"
+    for number in given.subnets.keys() & wished.subnets.keys():
+        old, new = given.subnets[number], wished.subnets[number]
+        if new != old:
             yield (
-                f"subnet {number} ({prefix}) {became}: the changed server would turn away the "
-                "leases that the other one still gives there"
+                f"subnet {number} ({old}) becomes {new}: the changed server would turn away the "
+                "leases that the other one still gives there. In two runs (remove it; add the "
+                "new one, with another id) clients of other subnets notice nothing"
             )
+    removed = [str(one) for one in given.subnets.keys() - wished.subnets.keys()]
+    added = [str(one) for one in wished.subnets.keys() - given.subnets.keys()]
+    if removed and added:
+        yield (
+            f"subnet {', '.join(removed)} is removed and {', '.join(added)} added: whichever is "
+            "changed first, it or the other one would turn away leases. In two runs (remove; then "
+            "add) clients of other subnets notice nothing"
+        )
     if given.peers != wished.peers:
         yield (
             "a server's name, role, address or ha_port changes: the changed server and the other "

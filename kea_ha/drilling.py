@@ -277,7 +277,7 @@ class _Drill:
                 raise Refusal(
                     f"{node.name} could not be {'put back' if back else 'broken'}: {words}",
                     f"its own timer puts it back within {drills.PUT_BACK_S // 60} minutes "
-                    "(`systemctl list-timers kea-ha-drill.timer` there)",
+                    f"(`systemctl list-timers {drills.TIMER}.timer` there)",
                 )
 
     def _script(self, node: Node, back: bool) -> str:

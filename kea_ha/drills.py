@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from kea_ha import journal, status
+from kea_ha import journal, status, timers
 from kea_ha.drill_report import Figures, Implied
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
@@ -27,7 +27,8 @@ REQUEST_S = 10
 #: A client's third message comes 12 s after its first (RFC 2131, 4.1), its fourth 28 s after it.
 RETRANSMISSION_S = 16
 
-_UNIT_OF_FAULT = "kea-ha-drill"
+#: What it is called on the host.
+TIMER = "kea-ha-drill"
 
 
 @dataclass(frozen=True)
@@ -175,25 +176,13 @@ def fault_script(kind: Kind, **names: object) -> str:
 
     ``names`` are the host's ``unit``, ``port`` and ``interface``.
     """
-    timer = (
-        f"systemctl stop {_UNIT_OF_FAULT}.timer 2>/dev/null; "
-        f"systemctl reset-failed {_UNIT_OF_FAULT}.service 2>/dev/null; "
-        f"systemd-run --quiet --unit={_UNIT_OF_FAULT} --on-active={PUT_BACK_S} "
-        f"/bin/sh -c {_quoted(kind.way_back.format(**names))}"
-    )
+    timer = timers.arm(TIMER, PUT_BACK_S, kind.way_back.format(**names))
     return f"{timer} || exit 1\n{kind.fault.format(**names)}"
 
 
 def way_back_script(kind: Kind, **names: object) -> str:
     """Put the host back, and its timer away."""
-    return (
-        f"{kind.way_back.format(**names)}\n"
-        f"code=$?; systemctl stop {_UNIT_OF_FAULT}.timer 2>/dev/null; exit $code"
-    )
-
-
-def _quoted(script: str) -> str:
-    return "'" + script.replace("'", "'\\''") + "'"
+    return f"{kind.way_back.format(**names)}\ncode=$?; {timers.call_off(TIMER)}; exit $code"
 
 
 def implied(pair: Pair, kind: Kind) -> Implied:

@@ -55,19 +55,30 @@ def keep_script(node: Node) -> str:
         last=layout.KEPT_DIR,
         before=layout.KEPT_BEFORE_DIR,
         settings=layout.KEPT_SETTINGS,
+        units_file=layout.KEPT_UNITS,
         files=shlex.join((*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
         units=shlex.join(ALL_UNITS),
     )
 
 
 def put_back_script(kept: str = layout.KEPT_DIR) -> str:
-    """Put back what is kept, file by file: the last accepted state, or the one before it."""
-    return _PUT_BACK.format(last=kept, documents=shlex.join(layout.DOCUMENTS), tls=layout.TLS_DIR)
+    """Put back what is kept, file by file: the last accepted state, or another one."""
+    return _PUT_BACK.format(
+        last=kept,
+        units_file=layout.KEPT_UNITS,
+        documents=shlex.join(layout.DOCUMENTS),
+        tls=layout.TLS_DIR,
+    )
 
 
 def restart_script(units: Collection[str], kept: str = layout.KEPT_DIR) -> str:
     """Run, on what was put back, those of these units that were enabled then; stop the others."""
-    return _RESTART.format(last=kept, units=shlex.join(units), table=layout.FIREWALL_TABLE)
+    return _RESTART.format(
+        last=kept,
+        units_file=layout.KEPT_UNITS,
+        units=shlex.join(units),
+        table=layout.FIREWALL_TABLE,
+    )
 
 
 #: Our units but kea-dhcp4: no DHCP client notices when they are restarted.
@@ -85,14 +96,14 @@ rm -rf {last}.new; mkdir -p {last}.new; cat > {last}.new/{settings}
 for file in {files}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
 for unit in {units}; do
   ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
-done > {last}.new/units
+done > {last}.new/{units_file}
 chmod -R o-rwx {last}.new; sync -f {last}.new
 rm -rf {before}; [ ! -d {last} ] || mv {last} {before}; mv {last}.new {last}"""
 
 # Only what differs is written, by a rename, so that nothing is left half-way on a full disk. What
 # is no longer wanted stops first: it may hold a port that what is put back needs.
 _PUT_BACK = """set -e; umask 077
-[ -s {last}/units ] || {{ echo "no accepted state is kept in {last}" >&2; exit 1; }}
+[ -s {last}/{units_file} ] || {{ echo "no accepted state is kept in {last}" >&2; exit 1; }}
 for file in {documents}; do
   rm -f "$file.new"
   if [ ! -f {last}"$file" ]; then rm -f "$file"
@@ -109,7 +120,7 @@ done
 sync; systemctl daemon-reload
 """
 _RESTART = """set -e
-wanted() {{ grep -qxF -- "$1" {last}/units; }}
+wanted() {{ grep -qxF -- "$1" {last}/{units_file}; }}
 for unit in {units}; do
   wanted "$unit" || systemctl disable --quiet --now "$unit" 2>/dev/null || true
 done

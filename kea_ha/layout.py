@@ -127,7 +127,11 @@ STARTED_DIR: Final = f"{VOLATILE_DIR}/started"
 # what was accepted before that.
 KEPT_DIR: Final = f"{STATE_DIR}/last"
 KEPT_BEFORE_DIR: Final = f"{STATE_DIR}/before"
-#: In each of them: the settings that it was accepted with.
+#: The same of a backup, while its documents are put back.
+RESTORED_DIR: Final = f"{STATE_DIR}/restored"
+#: In each of them: the settings that it was accepted with, and which of our units were enabled.
 KEPT_SETTINGS: Final = "settings"
+KEPT_UNITS: Final = "units"
 SETTINGS_FILE: Final = f"{KEPT_DIR}/{KEPT_SETTINGS}"
+UNITS_FILE: Final = f"{KEPT_DIR}/{KEPT_UNITS}"
 KEPT: Final = (*DOCUMENTS, *HA_FILES, *API_FILES)

@@ -7,6 +7,7 @@ block on the screen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,7 +20,7 @@ from kea_ha.diagnosis import Diagnosis
 from kea_ha.drill_report import Scenario
 from kea_ha.preflight import Seen
 from kea_ha.settings import Pair
-from kea_ha.survey import Survey
+from kea_ha.survey import RemoteFile, Survey
 from kea_ha.upgrades import HostUpgrade
 
 
@@ -37,10 +38,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Goal:
-    """An accepted state to go back to: where it is kept, and the settings it was accepted with."""
+    """An accepted state to go back to: where it is kept, and its settings and files."""
 
     kept: str
     settings: str
+    files: Mapping[str, RemoteFile] = field(repr=False)
 
 
 @dataclass

@@ -1,13 +1,14 @@
 """May a backup's leases be brought back, and what each host's lease file is then. Pure judgements.
 
-Nothing newer gives way: whatever the hosts have is merged with the backup, address by address
-(``leases.merge``), and both hosts get the outcome.
+Its documents make an accepted state of a host, to be put back as any other (``undoing``). Of
+leases nothing newer gives way: whatever the hosts have is merged with the backup, address by
+address (``leases.merge``), and both hosts get the outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from ipaddress import IPv4Address
@@ -16,7 +17,7 @@ from kea_ha import acceptance, layout, leases
 from kea_ha.backups import Backup
 from kea_ha.leases import LeaseFileError, LeaseSet, Row
 from kea_ha.settings import Pair, Problem
-from kea_ha.survey import Survey
+from kea_ha.survey import RemoteFile, Survey
 
 #: How many leases of other subnets are named one by one.
 _NAMED = 20
@@ -99,8 +100,8 @@ def notes(pair: Pair, backup: Backup, surveys: Mapping[str, Survey]) -> Iterator
             saved = sha256(files[path]).hexdigest() if path in files else ""
             if host in surveys and saved != (live[path].sha256 if path in live else ""):
                 yield (
-                    f"{host}: {path} is not as it was in the backup; it stays as it is (deploy.py "
-                    "writes documents, from the settings)"
+                    f"{host}: {path} is not as it was in the backup; it stays as it is (with "
+                    "documents=true, restore.py brings documents back, and no leases)"
                 )
 
 
@@ -128,6 +129,41 @@ def restoration(pair: Pair, backup: Backup, live: Mapping[str, Mapping[str, byte
         sum(row.in_use for row in rows.values()),
         sum(row.in_use and not _is_in(row, known.values()) for row in rows.values()),
     )
+
+
+def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
+    """Why this backup's documents are no state of the pair's to put back."""
+    for node in pair.nodes:
+        files = backup.hosts.get(node.name, {})
+        if not {layout.KEA_CONF, layout.SETTINGS_FILE, layout.UNITS_FILE} <= files.keys():
+            yield Problem(
+                "the backup",
+                "without a state in which this host was accepted",
+                "one that was made of both hosts, after the pair was accepted",
+                "use another backup",
+                where=node.name,
+            )
+
+
+def accepted_state(survey: Survey, files: Mapping[str, bytes]) -> Survey:
+    """The survey, telling of these ``files`` of a backup as the accepted state that is kept.
+
+    Certificates are in no backup: those that the host has stay.
+    """
+    kept = {path: survey.files[path] for path in layout.KEPT if path in survey.files}
+    for path in layout.DOCUMENTS:
+        kept.pop(path, None)
+        if path in files:
+            live, content = survey.files.get(path), files[path]
+            own = path.startswith(f"{layout.CONF_DIR}/")
+            kept[path] = RemoteFile(
+                live.mode if live else "640" if own else "644",
+                live.owner if live else f"root:{layout.KEA_USER}" if own else "root:root",
+                sha256(content).hexdigest(),
+                content.decode(errors="replace"),
+            )
+    settings = files.get(layout.SETTINGS_FILE, b"").decode(errors="replace")
+    return replace(survey, kept=kept, kept_settings=settings)
 
 
 def _host_objections(pair: Pair, host: str, survey: Survey, *, force: bool) -> Iterator[Problem]:

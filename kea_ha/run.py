@@ -54,6 +54,8 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
     "runbook/restore.py": {
         "from": "the backup to bring leases back from",
         "force": "true stops both servers for it, when they run",
+        "documents": "true brings the documents back instead, and no leases",
+        "accept_outage": "true does that although no client is served for a while",
     },
     "runbook/rotate.py": {
         "ca": "true changes the CAs, and so every certificate",

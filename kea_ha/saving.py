@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand
 
-from kea_ha import acceptance, backups, checks, copying, layout, leases, restoring
+from kea_ha import acceptance, backups, checks, copying, layout, leases, restoring, timers
 from kea_ha.backups import Backup, BackupError
 from kea_ha.copying import CopyError
 from kea_ha.facts import changed, host_of, look_at, unit_of
@@ -30,6 +30,9 @@ _READ: dict[str, dict[str, bytes]] = {}
 #: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
 _COPYING_S = 600
 
+#: What starts a server again that was stopped for leases, if the run that did it is cut off.
+_TIMER = "kea-ha-restore"
+
 _IN_PART = "not backed up in full"
 
 
@@ -41,7 +44,7 @@ def read(*, node: Node) -> Commands:
     """Read the documents, the kept settings and the leases of a host; no key is among them."""
     if state.is_executing:
         try:
-            files = _files_of(node, (*layout.DOCUMENTS, layout.SETTINGS_FILE))
+            files = _files_of(node, (*layout.DOCUMENTS, layout.SETTINGS_FILE, layout.UNITS_FILE))
             if layout.KEA_CONF not in files:
                 raise Refusal(
                     f"{node.name} has no {layout.KEA_CONF}: there is nothing to back up",
@@ -150,11 +153,13 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     if ran:
         say("    stopping both servers: no client is served until they have started again")
     try:
+        _see_to_a_start(pair, ran)
         # The primary last: it is the one that gives leases.
         for node in reversed(pair.nodes):
             _stop(pair, node)
         outcome = _merged(pair, backup)
         for node in pair.nodes:
+            _see_to_a_start(pair, ran)
             file = outcome.files[node.name]
             if file.is_there:
                 say(f"    {node.name} has all of these leases, and no other")
@@ -175,6 +180,7 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     try:
         for node in pair.nodes:
             start(pair, node)
+            ask(host_of(node), timers.call_off(_TIMER))
         for node in pair.nodes:
             checks.await_answers(pair, node)
         await_health(pair)
@@ -190,6 +196,20 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     if written:
         on = " and ".join(written)
         RUN.warn(pair, f"what lease files {on} had before are there in {aside}/")
+
+
+def _see_to_a_start(pair: Pair, ran: Collection[Node]) -> None:
+    """Have the servers that ran start by themselves, should this run be cut off before it does it.
+
+    Not before what comes next has had its time: a lease file is not replaced under a server.
+    """
+    for node in ran:
+        need(
+            host_of(node),
+            timers.arm(_TIMER, 2 * _COPYING_S + 60, f"systemctl start {unit_of(pair)}"),
+            what=f"no timer can be set on {node.name} that would start kea-dhcp4 again",
+            remedy=f"look at `journalctl -xe` on {node.name}",
+        )
 
 
 def _merged(pair: Pair, backup: Backup) -> Restoration:
@@ -257,6 +277,7 @@ def _started_again(pair: Pair, ran: Collection[Node]) -> str:
     for node in ran:
         try:
             start(pair, node)
+            ask(host_of(node), timers.call_off(_TIMER))
             words.append(f"kea-dhcp4 was started again on {node.name}.")
         except Refusal as refusal:
             words.append(f"{refusal.why}.")

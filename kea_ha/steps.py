@@ -126,22 +126,34 @@ def recover(pair: Pair) -> None:
 @deploy("Undo")
 def undo(pair: Pair, *, agreed: Agreed) -> None:
     """Put back what was accepted before, one server after the other, its partner serving."""
+    _put_back(pair, None, agreed)
+
+
+@deploy("Restore")
+def restore_documents(pair: Pair, backup: Backup, *, agreed: Agreed) -> None:
+    """Put back the documents of a backup, one server after the other, its partner serving."""
+    _put_back(pair, backup, agreed)
+
+
+def _put_back(pair: Pair, backup: Backup | None, agreed: Agreed) -> None:
     undoing.decide(
         name="Judge both hosts together",
         pair=pair,
+        backup=backup,
         force=agreed.force,
         accept_outage=agreed.accept_outage,
     )
     hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
     rolling.announce(name="Say what is put back", pair=pair)
-    undoing.begin(name="Try the earlier document", pair=pair, node=this_node(pair))
+    node = this_node(pair)
+    undoing.begin(name="Try the earlier document", pair=pair, node=node, backup=backup)
     hold_together(name="Both hosts go on", pair=pair, after="trying the earlier documents")
     for turn, which in enumerate(("first", "second")):
         undoing.undo(name=f"Put back the {which} server's state", pair=pair, turn=turn)
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's undo")
     undoing.undo_together(name="Put back both at once, if that was accepted", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="undoing both at once")
-    undoing.keep(name="Take it for what was accepted last", pair=pair, node=this_node(pair))
+    undoing.keep(name="Take it for what was accepted last", pair=pair, node=node, backup=backup)
 
 
 @deploy("Upgrade")

@@ -1,33 +1,62 @@
 """pyinfra operations that put back, on both hosts, a state that was accepted before.
 
 Of a change that was not finished that is the last accepted state, of a finished one the state
-before it. It is put back as it was made: one server at a time, its partner serving.
+before it, and the documents of a backup make one, too. It is put back as it was made: one server
+at a time, its partner serving.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand
 
-from kea_ha import acceptance, changes, checks, documents, keeping, layout
+from kea_ha import acceptance, changes, checks, documents, keeping, layout, restoring
+from kea_ha.backups import Backup
 from kea_ha.facts import change_of_cas, changed, look_at, plan_for, read
 from kea_ha.live import CHANGING
+from kea_ha.operations import rename, write
 from kea_ha.record import RUN, Goal
-from kea_ha.remote import Commands, Refusal, ask, checked_operation, say
+from kea_ha.remote import (
+    AGAIN,
+    Commands,
+    Refusal,
+    ask,
+    checked_operation,
+    need,
+    run_commands,
+    say,
+)
 from kea_ha.rolling import await_health, counts_as_change, mark, own_words, put_back, who_serves
 from kea_ha.settings import Node, Pair, Problem
 
-#: How the mark begins while a state before the last accepted one is being put back.
+#: How the mark begins, by where the state that is being put back is kept.
 _UNDOING = f"{CHANGING} (undoing)"
+_MARKS = {
+    layout.KEPT_DIR: CHANGING,
+    layout.KEPT_BEFORE_DIR: _UNDOING,
+    layout.RESTORED_DIR: f"{CHANGING} (restoring)",
+}
 
 
 @checked_operation
-def decide(*, pair: Pair, force: bool, accept_outage: bool) -> Commands:
-    """Refuse, with every reason at once, or plan what is put back where."""
-    goals = _goals(pair)
-    surveys = {node.name: read(node, goals[node.name]) for node in pair.nodes}
+def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: bool) -> Commands:
+    """Refuse, with every reason at once, or plan what is put back where.
+
+    With a ``backup`` its documents are what is put back.
+    """
+    if backup is None:
+        goals = _goals(pair)
+        surveys = {node.name: read(node, goals[node.name]) for node in pair.nodes}
+    else:
+        checks.refuse(pair, list(restoring.document_objections(pair, backup)))
+        goals = dict.fromkeys((node.name for node in pair.nodes), layout.RESTORED_DIR)
+        surveys = {
+            node.name: restoring.accepted_state(read(node), backup.hosts[node.name])
+            for node in pair.nodes
+        }
     found = list(changes.undo_objections(pair, surveys, force=force, accept_outage=accept_outage))
     if change_of_cas(pair) is not None:
         found.append(
@@ -42,7 +71,8 @@ def decide(*, pair: Pair, force: bool, accept_outage: bool) -> Commands:
     checks.refuse(pair, found)
     RUN.changes.pop(pair.name, None)
     RUN.goals[pair.name] = {
-        name: Goal(kept, surveys[name].kept_settings) for name, kept in goals.items()
+        name: Goal(kept, surveys[name].kept_settings, surveys[name].kept)
+        for name, kept in goals.items()
     }
     if planned := changes.plan_undo(pair, surveys):
         RUN.changes[pair.name] = planned
@@ -66,13 +96,15 @@ def _goals(pair: Pair) -> dict[str, str]:
 
 
 @checked_operation
-def begin(*, pair: Pair, node: Node) -> Commands:
+def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
     """Have this host's Kea look at the document that it is to go back to, and mark the host."""
     if pair.name not in RUN.changes:
         host.noop("nothing to undo")
         return
     goal = RUN.goals[pair.name][node.name]
     if state.is_executing:
+        if backup is not None:
+            _bring(node, goal, backup)
         candidate = f"{layout.KEA_CONF}.new"
         answer = ask(
             host,
@@ -82,14 +114,39 @@ def begin(*, pair: Pair, node: Node) -> Commands:
         )
         if not answer.ok:
             raise Refusal(
-                f"the Kea on {node.name} does not take the document that it had before. In its own "
-                f"words:\n{answer.words}",
+                f"the Kea on {node.name} does not take the document that it is to go back to. In "
+                f"its own words:\n{answer.words}",
                 "give the settings as they were, and run deploy.py: it writes documents for the "
                 "Kea that is installed",
                 outcome="refused; nothing was changed",
             )
-        mark(node, CHANGING if goal.kept == layout.KEPT_DIR else _UNDOING)
+        mark(node, _MARKS[goal.kept])
     yield FunctionCommand(counts_as_change, (), {})
+
+
+def _bring(node: Node, goal: Goal, backup: Backup) -> None:
+    """Make an accepted state of the backup's documents and the host's own certificates."""
+    tls = [path for path in goal.files if path not in layout.DOCUMENTS]
+    need(
+        host,
+        f"set -e; umask 077; cd /; rm -rf {goal.kept}; mkdir -p {goal.kept}; "
+        f"cp -a --parents {shlex.join(tls)} {goal.kept}",
+        what=f"the documents of the backup cannot be put on {node.name}",
+        remedy=AGAIN,
+    )
+    units = backup.hosts[node.name][layout.UNITS_FILE].decode()
+    own = {layout.KEPT_SETTINGS: goal.settings, layout.KEPT_UNITS: units}
+    given = [(f"/{name}", text, "600", "root:root") for name, text in own.items()]
+    given += [
+        (path, one.content or "", one.mode, one.owner)
+        for path, one in goal.files.items()
+        if path in layout.DOCUMENTS
+    ]
+    for path, text, mode, owner in given:
+        run_commands([
+            write(f"{goal.kept}{path}", text, mode=mode, owner=owner),
+            rename(f"{goal.kept}{path}"),
+        ])  # fmt: skip
 
 
 @checked_operation
@@ -143,30 +200,36 @@ def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
 
 
 @checked_operation
-def keep(*, pair: Pair, node: Node) -> Commands:
+def keep(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
     """Take what was put back for what was accepted last; what was undone is kept before it."""
     if pair.name not in RUN.changes:
         host.noop("nothing was undone")
     else:
         goal = RUN.goals[pair.name][node.name]
         # The mark last: until then a run that is cut off knows what to go back to.
-        if goal.kept == layout.KEPT_BEFORE_DIR:
+        if goal.kept != layout.KEPT_DIR:
             yield StringCommand(keeping.keep_script(node), _stdin=goal.settings or "not known")
-        yield StringCommand("rm -f", layout.UNFINISHED_FILE)
+        yield StringCommand("rm -rf", layout.UNFINISHED_FILE, layout.RESTORED_DIR)
         changed(node)
     if state.is_executing:
-        _say_the_end(pair)
+        _say_the_end(pair, backup)
 
 
-def _say_the_end(pair: Pair) -> None:
+def _say_the_end(pair: Pair, backup: Backup | None) -> None:
     if pair.name not in RUN.changes:
-        RUN.verdicts[pair.name] = "nothing to undo: what was accepted before stands there."
+        RUN.verdicts[pair.name] = (
+            "nothing to undo: what was accepted before stands there."
+            if backup is None
+            else f"nothing to restore: the documents are as in {backup.directory}."
+        )
         return
     surveys = {node.name: look_at(node) for node in pair.nodes}
-    RUN.verdicts[pair.name] = (
-        f"undone. Both hosts are as they were accepted before, and healthy; "
-        f"{acceptance.serving(pair, surveys)}."
+    done = (
+        "undone. Both hosts are as they were accepted before"
+        if backup is None
+        else f"restored. Both hosts have their documents of {backup.directory}"
     )
+    RUN.verdicts[pair.name] = f"{done}, and healthy; {acceptance.serving(pair, surveys)}."
     try:
         before = json.loads(RUN.goals[pair.name][pair.primary.name].settings)
     except ValueError:

@@ -1,10 +1,11 @@
-"""Bring the leases of a backup back to both hosts of its pair.
+"""Bring the leases of a backup back to both hosts of its pair, or its documents.
 
     pyinfra -y inventory.py runbook/restore.py --data from=backups/PAIR-DATE
-    pyinfra -y inventory.py runbook/restore.py --data from=backups/PAIR-DATE --data force=true
+    pyinfra -y inventory.py runbook/restore.py --data from=backups/PAIR-DATE --data documents=true
 
-Never over a newer lease: the backup is merged with what the hosts have. Both servers have to be
-stopped, or force=true stops them. Documents are not restored: deploy.py writes them.
+Leases never over a newer one: the backup is merged with what the hosts have. Both servers have to
+be stopped, or force=true stops them. Documents are put back as undo.py does it: one server after
+the other, unnoticed by clients.
 """
 
 from pyinfra import host
@@ -13,6 +14,7 @@ from kea_ha import run, steps
 
 pair = run.begin(host)
 backup = run.named_backup(host)
+agreed = run.agreed(host)
 
 if pair:
     for node in host.loop(pair.nodes):
@@ -20,5 +22,8 @@ if pair:
             steps.take_lock(pair, node)
     steps.survey(pair)
     steps.hold_together(name="Both hosts go on", pair=pair, after="looking at both hosts")
-    steps.restore(pair, backup, force=bool(host.data.get("force")))
-    steps.accept(pair)
+    if host.data.get("documents"):
+        steps.restore_documents(pair, backup, agreed=agreed)
+    else:
+        steps.restore(pair, backup, force=agreed.force)
+        steps.accept(pair)

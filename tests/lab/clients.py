@@ -99,3 +99,60 @@ def steady(lab: AnyLab, *, rate: int = 20) -> Iterator[Served]:
     finally:
         process.kill()
         process.wait()
+
+
+#: A subnet for the clients of `relayed`, which come by way of the client machine's own address.
+BEHIND_A_RELAY = {
+    "subnet": "10.9.0.0/16",
+    "id": 2,
+    "pools": ["10.9.1.0-10.9.250.255"],
+    "relays": ["192.168.1.10"],
+}
+
+# What a relay agent sends: to both servers, from its port 67, with its own address in giaddr.
+_RELAYED = """
+import itertools, socket, struct, sys, time
+relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+relay.bind(("192.168.1.10", 67))
+relay.settimeout(0.3)
+def ask(number, options):
+    mac = bytes([2, 9]) + struct.pack("!I", number)
+    head = struct.pack("!BBBBIHH", 1, 1, 6, 1, number, 0, 0) + bytes(12)
+    message = head + socket.inet_aton("192.168.1.10")
+    message += mac + bytes(202) + bytes.fromhex("63825363") + options + b"\\xff"
+    for server in sys.argv[1:]:
+        relay.sendto(message, (server, 67))
+    try:
+        return relay.recv(2000)
+    except TimeoutError:
+        return b""
+served = 0
+for number in itertools.count(1):
+    offer = ask(number, bytes([53, 1, 1]))
+    if offer:
+        at = offer.index(bytes([54, 4]), 240)
+        held = offer[16:20]
+        ack = ask(number, bytes([53, 1, 3, 50, 4]) + held + offer[at:at + 6])
+        served += bytes([53, 1, 5]) in ack[240:]
+    with open("/run/relayed", "w") as file:
+        file.write(str(served))
+    time.sleep(0.05)
+"""
+
+
+@contextmanager
+def relayed(lab: AnyLab) -> Iterator[None]:
+    """New clients in a subnet of their own (`BEHIND_A_RELAY`), as long as the block goes on."""
+    argv = ["python3", "-c", _RELAYED, *bench.HOSTS.values()]
+    bench.sh(lab, "client", "rm -f /run/relayed")
+    process = subprocess.Popen(lab.command("client", argv), stdin=subprocess.DEVNULL)
+    try:
+        bench.wait_for(
+            "clients behind a relay to be served",
+            lambda: bench.sh(lab, "client", "cat /run/relayed", check=False).strip() > "0",
+        )
+        yield
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()

@@ -177,6 +177,28 @@ def test_a_newer_lease_survives_a_forced_restore(lab: Lab, operator: Clone) -> N
         assert held.items() <= bench.leases(lab, host).items()
 
 
+@pytest.mark.slow
+def test_servers_do_not_stay_down_when_a_restore_is_cut_off(lab: Lab, operator: Clone) -> None:
+    """A timer on each host starts what was stopped there; here it is not waited for."""
+    backup = backed_up(operator)
+    given = ("--data", f"from=backups/{backup.name}", "--data", "force=true")
+    running = operator.start(*RESTORE, *MANY_CLIENTS, *given)
+    running.wait_for("stopping both servers")
+    # The first that is stopped; the other one follows at once, and then there is much to do.
+    bench.wait_for("host-2 to be stopped", lambda: not bench.is_active(lab, "host-2"), every=0.02)
+    running.kill()
+    timer = "kea-ha-restore.timer"
+
+    for host in HOSTS:
+        armed = json.loads(bench.sh(lab, host, f"systemctl list-timers -o json {timer}"))
+        assert [timer] == [one["unit"] for one in armed]
+        bench.sh(lab, host, "systemctl start kea-ha-restore.service")
+    operator.await_verdict(*MANY_CLIENTS, patience=90)
+    assert restore(operator, backup, "--data", "force=true").verdict
+    for host in HOSTS:
+        assert "[]" == bench.sh(lab, host, f"systemctl list-timers -o json {timer}").strip()
+
+
 def test_a_host_that_cannot_be_reached_is_named(lab: Lab, operator: Clone) -> None:
     """The other one's part is kept, and the exit status says that it is not all."""
     lab.kill("host-2")

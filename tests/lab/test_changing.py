@@ -18,7 +18,7 @@ from kea_ha.pki import Store
 from lab import Lab
 from tests.lab import bench, identities
 from tests.lab.bench import DEPLOY, FAST, HOSTS, UNITS, Clone
-from tests.lab.clients import MANY, Served, steady
+from tests.lab.clients import BEHIND_A_RELAY, MANY, Served, relayed, steady
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -226,6 +226,31 @@ def test_a_finished_change_is_undone_by_hand_unnoticed(lab: Lab, operator: Clone
 
 
 @pytest.mark.slow
+def test_the_documents_of_a_backup_come_back_unnoticed(lab: Lab, operator: Clone) -> None:
+    """`restore.py --data documents=true`, over whatever changes there were since."""
+    saved = (*MANY_CLIENTS, *lifetime(42510))
+    assert operator.deploy(*saved).verdict
+    assert 0 == operator.run("-y", "inventory.py", "runbook/backup.py", *saved).status
+    documents = [bench.document(lab, host) for host in HOSTS]
+    for seconds in (42520, 42530):
+        assert operator.deploy(*MANY_CLIENTS, *lifetime(seconds)).verdict
+    (backup,) = (operator.directory / "backups").glob("lab-*")
+
+    with steady(lab) as served:
+        outcome = operator.run(
+            *("-y", "inventory.py", "runbook/restore.py", *MANY_CLIENTS, *lifetime(42530)),
+            *("--data", f"from=backups/{backup.name}", "--data", "documents=true"),
+        )
+
+    assert 0 == outcome.status, outcome.output
+    assert "restored. Both hosts have their documents" in outcome.last_block
+    assert "would change this again: setting valid_lifetime: 42510 -> 42530" in outcome.last_block
+    assert documents == [bench.document(lab, host) for host in HOSTS]
+    unnoticed(lab, served)
+    served_by(lab, operator, *lifetime(42510))
+
+
+@pytest.mark.slow
 def test_an_undo_is_undone_by_the_next_one(lab: Lab, operator: Clone) -> None:
     """What was undone is kept in its turn."""
     before, after = ((*MANY_CLIENTS, *lifetime(seconds)) for seconds in (42610, 42620))
@@ -320,6 +345,28 @@ def test_what_a_pair_cannot_live_with_half_done_wants_an_outage(lab: Lab, operat
     refused = operator.run(*UNDO, *settings).refusal
     assert "accept_outage=true" in refused
     assert 0 == operator.run(*UNDO, *settings, "--data", "accept_outage=true").status
+    served_by(lab, operator)
+
+
+@pytest.mark.slow
+def test_a_subnet_comes_and_goes_unnoticed(lab: Lab, operator: Clone) -> None:
+    """To the standby first, and from the primary first: neither turns a lease of the other away."""
+    more = ("--data", f"subnets={json.dumps([*MANY, BEHIND_A_RELAY])}", *FAST)
+    assert operator.deploy(*MANY_CLIENTS).verdict
+    with steady(lab) as served:
+        outcome = operator.deploy(*more)
+    assert outcome.verdict
+    unnoticed(lab, served)
+
+    with steady(lab) as served, relayed(lab):
+        outcome = operator.deploy(*MANY_CLIENTS)
+
+    assert outcome.verdict
+    assert outcome.output.index("host-1 steps down") < outcome.output.index("host-2 steps down")
+    unnoticed(lab, served)
+    for host in HOSTS:
+        refused = "grep -c HA_LEASE_UPDATE_FAILED /var/log/kea/kea-dhcp4.log"
+        assert "0" == bench.sh(lab, host, refused, check=False).strip()
     served_by(lab, operator)
 
 

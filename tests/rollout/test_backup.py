@@ -19,6 +19,7 @@ from tests.rollout.world import StandIn, Tree, World
 
 BACKUP = ("-y", "inventory.py", "runbook/backup.py")
 RESTORE = ("-y", "inventory.py", "runbook/restore.py")
+UNDO = ("-y", "inventory.py", "runbook/undo.py")
 UNIT = layout.DEBIAN.dhcp4_unit
 #: Long enough for leases not to end in the course of a test.
 LIFETIME = 40000
@@ -123,7 +124,8 @@ def test_a_backup_changes_nothing_on_the_hosts(accepted: Accepted) -> None:
     found = backups.read(directory)
     for host in operator.pairs["office"]:
         files = found.hosts[host.name]
-        wanted = {p for p in (*layout.DOCUMENTS, layout.SETTINGS_FILE) if host.path(p).exists()}
+        known = (*layout.DOCUMENTS, layout.SETTINGS_FILE, layout.UNITS_FILE)
+        wanted = {path for path in known if host.path(path).exists()}
         assert {layout.LEASES} | wanted == set(files)
         for path in wanted:
             assert host.path(path).read_bytes() == files[path]
@@ -291,22 +293,41 @@ def test_a_host_out_for_maintenance_is_not_started(operator: Operator) -> None:
 
 
 @pytest.mark.slow
-def test_documents_that_differ_are_notes_and_stay(operator: Operator) -> None:
-    """The backup is of before a change of settings."""
-    first, _ = hosts_of(operator)
+def test_documents_that_differ_stay_and_come_back_on_demand(operator: Operator) -> None:
+    """The backup is of before a change of settings; killed in the middle, the same run ends it."""
+    first, second = hosts_of(operator)
+    saved = documents_of(operator)
     directory = backup(operator)
     operator.settings["valid_lifetime"] = 41000
     try:
         assert operator.run().status == 0
-        live = first.path(layout.KEA_CONF).read_bytes()
+        live = documents_of(operator)
 
         outcome = restored(operator, directory, "--data", "force=true")
 
         outcome.must_say(f"dhcp-a: {layout.KEA_CONF} is not as it was in the backup")
-        assert live == first.path(layout.KEA_CONF).read_bytes()
+        assert live == documents_of(operator)
+
+        only = ("--data", f"from=backups/{directory.name}", "--data", "documents=true")
+        operator.start_killed(*RESTORE, *only, before=f"systemctl stop {UNIT}")
+        outcome = operator.run(*RESTORE, *only)
+
+        assert outcome.status == 0, outcome.output
+        outcome.must_say(f"restored. Both hosts have their documents of backups/{directory.name}")
+        outcome.must_say("would change this again: setting valid_lifetime: 43200 -> 41000")
+        assert saved == documents_of(operator)
+        for host in (first, second):
+            assert not host.path(layout.RESTORED_DIR).exists()
+        assert operator.run(*UNDO).status == 0
+        assert live == documents_of(operator)
     finally:
         operator.settings.clear()
     assert operator.run().status == 0
+
+
+def documents_of(operator: Operator) -> list[bytes]:
+    """Kea's document on each host."""
+    return [host.path(layout.KEA_CONF).read_bytes() for host in hosts_of(operator)]
 
 
 # A gzip that cannot write what it unpacks.

@@ -16,6 +16,7 @@ from tests.unit.surveys import (
     PAIR,
     SUBNETS,
     accepted,
+    as_planned,
     both,
     down,
     in_state,
@@ -180,7 +181,7 @@ def test_a_change_of_ours_that_was_cut_off_goes_on() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"subnets": [{**SUBNETS[0], "id": 2}]}, "subnet 1 (192.168.1.0/24) is removed"),
+        ({"subnets": [{**SUBNETS[0], "id": 2}]}, "subnet 1 is removed and 2 added"),
         (
             {"subnets": [{**SUBNETS[0], "subnet": "192.168.0.0/16"}]},
             "subnet 1 (192.168.1.0/24) becomes 192.168.0.0/16",
@@ -215,6 +216,37 @@ def test_a_new_subnet_and_another_pool_need_no_outage() -> None:
     assert [] == against(both(), pair)
     assert change is not None
     assert not change.together
+
+
+MORE = {"subnet": "10.0.0.0/24", "id": 2, "pools": ["10.0.0.10-10.0.0.20"], "relays": ["10.0.0.1"]}
+
+
+def with_more(host: str) -> Survey:
+    """A host of a pair that has one more subnet."""
+    pair = lab_pair(subnets=[*SUBNETS, MORE])
+    survey = as_planned(pair, host)
+    kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
+    return replace(survey, kept=kept, kept_settings=keeping.settings_text(pair))
+
+
+def test_a_subnet_goes_from_the_primary_first_and_needs_no_outage() -> None:
+    """It gives leases of the subnet to the end, and must not tell of them to one that lacks it."""
+    surveys = both(with_more("host-1"), with_more("host-2"))
+
+    change = changes.plan_change(PAIR, surveys, ANCHORS)
+
+    assert [] == against(surveys)
+    assert ["host-1", "host-2"] == order(change)
+    assert change is not None
+    assert not change.together
+
+
+def test_a_subnet_that_was_added_is_undone_from_the_primary_first() -> None:
+    """An undo of an addition removes."""
+    kept = accepted("host-1").kept
+    surveys = {host: replace(with_more(host), kept=kept) for host in ("host-1", "host-2")}
+
+    assert ["host-1", "host-2"] == order(changes.plan_undo(PAIR, surveys))
 
 
 def test_a_slow_heartbeat_is_told_with_the_setting_that_shrinks_it() -> None:

@@ -279,3 +279,55 @@ def test_a_subnet_is_one_of_the_pair_by_its_settings() -> None:
 
     assert against(backup, both())
     assert [] == against(backup, both(), pair=more)
+
+
+# --- documents ------------------------------------------------------------------------------
+
+
+DOCUMENTS = {
+    layout.KEA_CONF: b'{"Dhcp4": {"valid-lifetime": 7}}\n',
+    layout.SETTINGS_FILE: b'{"valid_lifetime": 7}\n',
+    layout.UNITS_FILE: f"{UNIT}\n".encode(),
+}
+
+
+def test_a_backup_makes_an_accepted_state_of_its_documents_and_the_hosts_certificates() -> None:
+    """What was not there then is not there in it; no certificate comes from elsewhere."""
+    live = as_planned(PAIR, "host-1")
+
+    survey = restoring.accepted_state(live, DOCUMENTS)
+
+    assert {layout.KEA_CONF} == set(survey.kept) & set(layout.DOCUMENTS)
+    kept = survey.kept[layout.KEA_CONF]
+    assert DOCUMENTS[layout.KEA_CONF].decode() == kept.content
+    assert ("640", "root:_kea") == (kept.mode, kept.owner)
+    assert '{"valid_lifetime": 7}\n' == survey.kept_settings
+    for path in (*layout.HA_FILES, *layout.API_FILES):
+        assert live.files[path] == survey.kept[path]
+    assert live.files == survey.files
+
+
+def test_a_document_that_the_host_lacks_is_to_be_kea_s_or_root_s() -> None:
+    """As the rollout would have written it."""
+    live = replace(as_planned(PAIR, "host-1"), files={})
+    drop_in = layout.DEBIAN.dhcp4_dropin
+
+    kept = restoring.accepted_state(live, {**DOCUMENTS, drop_in: b"[Service]\n"}).kept
+
+    assert ("640", "root:_kea") == (kept[layout.KEA_CONF].mode, kept[layout.KEA_CONF].owner)
+    assert ("644", "root:root") == (kept[drop_in].mode, kept[drop_in].owner)
+
+
+@pytest.mark.parametrize("missing", DOCUMENTS)
+def test_documents_want_a_backup_of_an_accepted_state_of_both(missing: str) -> None:
+    """Of a host that could not be reached, or was never accepted, there is none."""
+    part = {path: text for path, text in DOCUMENTS.items() if path != missing}
+
+    (problem,) = restoring.document_objections(PAIR, backup_of(host_1=DOCUMENTS, host_2=part))
+
+    assert "host-2" == problem.where
+    assert [] == list(
+        restoring.document_objections(PAIR, backup_of(host_1=DOCUMENTS, host_2=DOCUMENTS))
+    )
+    (problem,) = restoring.document_objections(PAIR, backup_of(host_1=DOCUMENTS))
+    assert "host-2" == problem.where

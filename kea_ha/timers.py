@@ -1,0 +1,26 @@
+"""A host that puts itself back: a timer of systemd's that runs a script there, unless called off.
+
+Pure. For what must end although whoever began it is gone: the operator's machine, or the way there.
+It ends with the host's uptime, as does what it is to end.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+
+def arm(name: str, after_s: float, script: str) -> str:
+    """Have ``script`` run in ``after_s`` seconds from now, and not sooner if it was armed before.
+
+    The shell script's status is 0 if, and only if, that is sure.
+    """
+    return (
+        f"{call_off(name)}; systemctl reset-failed {name}.service 2>/dev/null; "
+        f"systemd-run --quiet --unit={name} --on-active={after_s:.0f} "
+        f"/bin/sh -c {shlex.quote(script)}"
+    )
+
+
+def call_off(name: str) -> str:
+    """Have it not run."""
+    return f"systemctl stop {name}.timer 2>/dev/null"
