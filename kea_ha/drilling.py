@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import gevent
@@ -20,10 +20,10 @@ from pyinfra import host, inventory, state
 from pyinfra.api import FunctionCommand
 from pyinfra.api.host import Host
 
-from kea_ha import drill_report, drills, layout, plan
+from kea_ha import drill_report, drills, layout, pki, plan
 from kea_ha.drill_report import Figures, Report, Scenario
 from kea_ha.drills import Kind, Told
-from kea_ha.facts import host_of, look_at, unit_of
+from kea_ha.facts import host_of, look_at, store_for, unit_of
 from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, Commands, Refusal, ask, checked_operation, need, say, wait_until
@@ -66,6 +66,8 @@ def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Comman
             expected = drills.implied(pair, kind)
             gap = "" if expected.longest_gap_s is None else f"{expected.longest_gap_s:g} s: "
             say(f"    {name}: {kind.what}; clients may wait {gap}{expected.words}")
+    if drills.CERTIFICATE_EXPIRED in names:
+        _see_that_one_can_be_made(pair)
     alone = [name for name in names if drills.KINDS[name].in_lab]
     if alone and not in_lab():
         raise Refusal(
@@ -81,6 +83,22 @@ def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Comman
         )
     host.noop("agreed")
     yield from ()
+
+
+def _see_that_one_can_be_made(pair: Pair) -> None:
+    name = drills.CERTIFICATE_EXPIRED
+    nothing = "refused; nothing was changed"
+    if pair.standby.own_certificates is not None:
+        raise Refusal(
+            f"{name}: the pair's certificates are the operator's own (own_certificates), so that "
+            "no expired one can be made",
+            "leave it out",
+            outcome=nothing,
+        )
+    try:
+        store_for(pair).require_keys()
+    except pki.PkiError as error:
+        raise Refusal(f"{name}: {error.what}", error.remedy, outcome=nothing) from error
 
 
 @checked_operation
@@ -284,14 +302,32 @@ class _Drill:
         """Make the fault, or undo it; what went wrong, in words."""
         card = look_at(node).interface_with(node.address)
         make = drills.way_back_script if back else drills.fault_script
+        wanted = self.kind.name == drills.CERTIFICATE_EXPIRED and not back
         script = make(
             self.kind,
             unit=unit_of(self.pair),
             port=self.pair.settings.ha_port,
             interface=card.name if card else "",
+            certificate=self._expired(node) if wanted else "",
         )
         answer = ask(host_of(node), script, timeout_s=120)
         return "" if answer.ok else answer.words
+
+    def _expired(self, node: Node) -> str:
+        """A certificate for this host as it would be a day after its end, PEM."""
+        request = need(
+            host_of(node),
+            f"openssl req -new -key {layout.HA_KEY} -subj /CN=drill",
+            what="no signing request could be made",
+            remedy=f"check {layout.HA_KEY} on {node.name}",
+        )
+        long_ago = datetime.now(UTC) - timedelta(days=366)
+        try:
+            return store_for(self.pair).sign_peer(
+                request, name=node.name, address=node.address, at=long_ago
+            )
+        except pki.PkiError as error:
+            raise Refusal(error.what, error.remedy) from error
 
     @staticmethod
     def _power(node: Node, back: bool) -> str:

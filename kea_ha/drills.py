@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from kea_ha import journal, status, timers
+from kea_ha import journal, layout, status, timers
 from kea_ha.drill_report import Figures, Implied
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
@@ -27,6 +27,8 @@ REQUEST_S = 10
 #: A client's third message comes 12 s after its first (RFC 2131, 4.1), its fourth 28 s after it.
 RETRANSMISSION_S = 16
 
+#: The scenario for which an expired certificate has to be made.
+CERTIFICATE_EXPIRED = "certificate-expired"
 #: What it is called on the host.
 TIMER = "kea-ha-drill"
 
@@ -88,6 +90,16 @@ printf '[Service]\nEnvironment=FAKETIME=+70s FAKETIME_DONT_FAKE_MONOTONIC=1 LD_P
 systemctl daemon-reload && systemctl restart {unit}"""
 _UNDRIFT = """rm -f /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf; systemctl daemon-reload
 systemctl restart {unit}"""
+
+# Kea keeps a connection that is good, so that it does not notice before it has to make a new one.
+_SAVED = f"{layout.STATE_DIR}/before-the-drill.crt"
+_EXPIRE = f"""cp -p {layout.HA_CERTIFICATE} {_SAVED} &&
+cp -p {layout.HA_CERTIFICATE} {layout.HA_CERTIFICATE}.new &&
+cat > {layout.HA_CERTIFICATE}.new <<'END' &&
+{{certificate}}END
+mv -f {layout.HA_CERTIFICATE}.new {layout.HA_CERTIFICATE} && systemctl restart {{unit}}"""
+_UNEXPIRE = f"""[ ! -f {_SAVED} ] || mv -f {_SAVED} {layout.HA_CERTIFICATE}
+systemctl restart {{unit}}"""
 
 _PRIMARY, _STANDBY = status.PRIMARY, status.STANDBY
 KINDS: Mapping[str, Kind] = {
@@ -152,6 +164,11 @@ KINDS: Mapping[str, Kind] = {
             down=True,
         ),
         Kind(
+            CERTIFICATE_EXPIRED,
+            "the standby's certificate has expired, and the servers turn each other away",
+            *(_STANDBY, _PRIMARY, _EXPIRE, _UNEXPIRE),
+        ),
+        Kind(
             "clock-drift",
             "the standby's clock is 70 s ahead, which ends high availability",
             *(_STANDBY, "", _DRIFT, _UNDRIFT),
@@ -174,7 +191,8 @@ def survivor(pair: Pair, kind: Kind) -> Node | None:
 def fault_script(kind: Kind, **names: object) -> str:
     """Make the fault, once it is sure that the host is put back by itself in any case.
 
-    ``names`` are the host's ``unit``, ``port`` and ``interface``.
+    ``names`` are the host's ``unit``, ``port`` and ``interface``, and the expired ``certificate``
+    (PEM) where one is wanted.
     """
     timer = timers.arm(TIMER, PUT_BACK_S, kind.way_back.format(**names))
     return f"{timer} || exit 1\n{kind.fault.format(**names)}"

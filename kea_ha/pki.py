@@ -245,17 +245,20 @@ class Store:
             for ca in _CAS:
                 self._key(ca)
 
-    def sign_peer(self, csr_pem: str, *, name: str, address: str) -> str:
+    def sign_peer(
+        self, csr_pem: str, *, name: str, address: str, at: datetime | None = None
+    ) -> str:
         """A peer's certificate (PEM), good for both ends of the HA channel, one year.
 
-        `address` is an IP literal. Everything but the public key comes from the arguments.
+        `address` is an IP literal. Everything but the public key comes from the arguments. `at`
+        (aware) is the moment that it is to be of, if not now: a year later it has expired.
         Raises PkiError for a request that is damaged, not signed by its own key, or weak.
         """
-        return self._sign("peers-ca", csr_pem, name, address, BOTH)
+        return self._sign("peers-ca", csr_pem, name, address, BOTH, at or self._time())
 
     def sign_api_server(self, csr_pem: str, *, name: str, address: str) -> str:
         """The certificate of what serves the API on a host: serverAuth alone, else as a peer's."""
-        return self._sign("api-ca", csr_pem, name, address, {SERVER_AUTH})
+        return self._sign("api-ca", csr_pem, name, address, {SERVER_AUTH}, self._time())
 
     def client_certificate(self) -> ClientCertificate:
         """The operator's API client certificate, renewed when it is due or unusable.
@@ -349,7 +352,13 @@ class Store:
         return "due" if facts.is_due(now) else "good"
 
     def _sign(
-        self, ca: str, csr_pem: str, name: str, address: str, purposes: Collection[str]
+        self,
+        ca: str,
+        csr_pem: str,
+        name: str,
+        address: str,
+        purposes: Collection[str],
+        at: datetime,
     ) -> str:
         key = requested_key(csr_pem, name)
         with _as_pki_error(self.directory):
@@ -361,7 +370,7 @@ class Store:
             name=name,
             address=address,
             purposes=purposes,
-            now=self._time(),
+            now=at,
         )
         return certificate_to_pem(certificate).decode()
 

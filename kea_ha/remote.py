@@ -40,6 +40,8 @@ AS_ROOT = (
     "then run the same command again"
 )
 
+#: How long a command may take, unless it says otherwise. Seconds.
+COMMAND_S = 60
 #: How long a host is waited for that did not answer the last time. Seconds.
 SILENT_S = 10
 #: How often a condition is looked at while waiting, and how often a line says so. Seconds.
@@ -91,7 +93,7 @@ class Answer:
         return "it printed nothing"
 
 
-def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = 60) -> Answer:
+def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = COMMAND_S) -> Answer:
     """Run ``script`` under sh on a host, as the inventory says to (``_sudo`` and the like).
 
     ``stdin`` never shows in a log or in an argument list, so secrets may go there.
@@ -161,7 +163,7 @@ def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
         if not isinstance(command, StringCommand):
             command = StringCommand(command)
         given = command.connector_arguments
-        stdin, timeout_s = given.get("_stdin"), given.get("_timeout") or 60
+        stdin, timeout_s = given.get("_stdin"), given.get("_timeout") or COMMAND_S
         answer = ask(
             host,
             command.get_raw_value(),
@@ -203,7 +205,7 @@ def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
         try:
-            yield from function(*args, **kwargs)
+            yield from _limited(function(*args, **kwargs))
         except PartnerFailed:
             RUN.stopped.add(host.name)
             yield from _give_up_host()
@@ -224,6 +226,24 @@ def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
             )
 
     return operation()(guarded)
+
+
+def _limited(commands: Commands) -> Commands:
+    """The same commands, none of which waits for good for a host that has gone silent."""
+    for command in commands:
+        if isinstance(command, str):
+            command = StringCommand(command)
+        if isinstance(command, StringCommand):
+            command.connector_arguments.setdefault("_timeout", COMMAND_S)
+        yield command
+
+
+def limit_silence(on: Host) -> None:
+    """Have no command wait for long to begin on a connection whose other end has gone silent."""
+    client = getattr(on.connector, "client", None)
+    if client is not None and (transport := client.get_transport()) is not None:
+        # Of paramiko's own accord it is an hour, and pyinfra's `_timeout` begins only afterwards.
+        transport.channel_timeout = COMMAND_S
 
 
 def _fail(refusal: Refusal) -> Commands:

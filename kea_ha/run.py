@@ -32,6 +32,7 @@ from kea_ha.closing import last_words
 from kea_ha.preflight import Agreed
 from kea_ha.problems import shown
 from kea_ha.record import RUN
+from kea_ha.remote import limit_silence
 from kea_ha.settings import Node, Pair, Problem, SettingsError, build_pair, check_pairs
 
 #: Arguments of each deploy script, given as ``--data NAME=VALUE``: name -> what it is for.
@@ -87,6 +88,7 @@ def begin(host: Host) -> Pair | None:
     if not RUN.pairs:
         RUN.pairs = {pair.name: pair for pair in load_pairs(host.inventory)}
         atexit.register(last_words)
+    limit_silence(host)
     return RUN.pair_of(host.name)
 
 

@@ -125,7 +125,12 @@ SCRIPTED = [kind for kind in KINDS.values() if kind.fault]
 @pytest.mark.parametrize("kind", SCRIPTED, ids=[kind.name for kind in SCRIPTED])
 def test_every_fault_has_its_way_back_first(kind: drills.Kind) -> None:
     """The host's own timer is armed before anything is broken, and the scripts are shell."""
-    names = {"unit": "kea-dhcp4-server.service", "port": 8000, "interface": "eth0"}
+    names = {
+        "unit": "kea-dhcp4-server.service",
+        "port": 8000,
+        "interface": "eth0",
+        "certificate": "of another time\n",
+    }
     fault = drills.fault_script(kind, **names)
     timer, _, rest = fault.partition("|| exit 1\n")
     assert "systemd-run" in timer
