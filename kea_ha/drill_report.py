@@ -253,7 +253,7 @@ def _rows(scenario: Scenario) -> dict[str, _Row]:
 
 
 def table(report: Report) -> list[str]:
-    """The figures of all scenarios for a terminal, in lines of at most 100 columns.
+    """The figures of all scenarios for a terminal, in lines of at most 103 columns.
 
     Two lines of headings, then a line for each scenario, with its findings beneath it. Names are
     cut to make it fit.
@@ -285,7 +285,8 @@ def table(report: Report) -> list[str]:
     return lines
 
 
-_COLUMNS: Final = 100
+#: A hundred and twenty, less what pyinfra puts in front of each line.
+_COLUMNS: Final = 103
 _MARKS: Final = {True: "ok", False: "NO"}
 #: Beside what is measured stands what is implied of it. Two lines, so that columns are narrow.
 _HEADINGS: Final = (

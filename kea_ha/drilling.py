@@ -11,7 +11,8 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +27,17 @@ from kea_ha.drills import Kind, Told
 from kea_ha.facts import host_of, look_at, store_for, unit_of
 from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
-from kea_ha.remote import AGAIN, Commands, Refusal, ask, checked_operation, need, say, wait_until
+from kea_ha.remote import (
+    AGAIN,
+    Commands,
+    Refusal,
+    ask,
+    checked_operation,
+    need,
+    reconnect,
+    say,
+    wait_until,
+)
 from kea_ha.rolling import await_health, counts_as_change
 from kea_ha.settings import Node, Pair
 from kea_ha.status import PARTNER_DOWN
@@ -162,6 +173,8 @@ class _Drill:
 
     pair: Pair
     kind: Kind
+    #: What the fault was to bring about, and did not.
+    missed: list[str] = field(default_factory=list)
 
     def go(self) -> Scenario:
         """Load, fault, way back, and what came of it.
@@ -179,7 +192,7 @@ class _Drill:
             self._on_victims(back=False)
             fault = time.time()
             say(f"    {self.kind.what}")
-            self._await_takeover(fault)
+            self._let_it_work(fault)
             self._on_victims(back=True)
             broken = False
             repaired = time.time()
@@ -305,6 +318,7 @@ class _Drill:
         wanted = self.kind.name == drills.CERTIFICATE_EXPIRED and not back
         script = make(
             self.kind,
+            role=node.role,
             unit=unit_of(self.pair),
             port=self.pair.settings.ha_port,
             interface=card.name if card else "",
@@ -333,36 +347,49 @@ class _Drill:
     def _power(node: Node, back: bool) -> str:
         command = [sys.executable, "-m", "lab", "start" if back else "kill", node.name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stderr if done.returncode else ""
+        if done.returncode:
+            return done.stderr
+        if back:
+            reconnect(host_of(node), timeout_s=60)
+        return ""
 
-    def _await_takeover(self, fault: float) -> None:
-        """Until the survivor serves alone for a while; it may be that it never does."""
-        node = drills.survivor(self.pair, self.kind)
-        expected = drills.implied(self.pair, self.kind)
-        if node is None or expected.until_partner_down_s is None:
-            time.sleep(0)
-            return
-        patience = expected.until_partner_down_s * 1.5 + 20
+    def _let_it_work(self, fault: float) -> None:
+        """Until the fault has had its effect, as far as it ever has."""
+        node, lasts_s = drills.survivor(self.pair, self.kind), self.kind.lasts_s
+        try:
+            if lasts_s:
+                self._wait(
+                    lambda: "" if time.time() > fault + lasts_s else "it goes on",
+                    lasts_s + 10,
+                )
+            elif self.kind.ends_in:
+                patience_s = 3 * self.pair.settings.heartbeat_delay / 1000 + 30
+                for each in self.pair.nodes:
+                    self._await_transition(each, self.kind.ends_in, fault, patience_s)
+            elif node is not None:
+                before = drills.implied(self.pair, replace(self.kind, back=False))
+                patience_s = (before.until_partner_down_s or 0) * 1.5 + 20
+                self._await_transition(node, PARTNER_DOWN, fault, patience_s)
+                seen = self._acks()
+                self._wait(
+                    lambda: "" if self._acks() - seen >= _ENOUGH else "few ACKs of the survivor",
+                    60,
+                )
+        except Refusal as refusal:
+            say(f"    {refusal.why}")
+            if node is None:  # else a figure is missing, and what is found tells of that
+                self.missed.append(refusal.why)
 
+    def _await_transition(self, node: Node, state: str, since: float, patience_s: float) -> None:
         def missing() -> str:
-            seen = drills.transitions(look_at(node, anew=True), self._on(node, fault))
-            down = PARTNER_DOWN in (name for _, name in seen)
-            return "" if down else f"{node.name} has not taken over yet"
+            seen = drills.transitions(look_at(node, anew=True), self._on(node, since))
+            return "" if state in (name for _, name in seen) else f"{node.name} is not in {state}"
 
-        try:
-            wait_until(missing, timeout_s=patience, what="no failover", remedy="")
-        except Refusal as refusal:
-            say(f"    {refusal.why}")
-            return
-        before = self._acks()
+        self._wait(missing, patience_s)
 
-        def few() -> str:
-            return "" if self._acks() - before >= _ENOUGH else "few ACKs yet"
-
-        try:
-            wait_until(few, timeout_s=60, what="few ACKs of the survivor", remedy="")
-        except Refusal as refusal:
-            say(f"    {refusal.why}")
+    @staticmethod
+    def _wait(missing: Callable[[], str], patience_s: float) -> None:
+        wait_until(missing, timeout_s=patience_s, what="the fault had no effect", remedy="")
 
     def _await_health(self) -> float | None:
         try:
@@ -398,11 +425,17 @@ class _Drill:
         surveys = {node.name: look_at(node, anew=True) for node in self.pair.nodes}
         states = {}
         for node in self.pair.nodes:
-            changes = drills.transitions(surveys[node.name], self._on(node, begun))
+            seen = surveys[node.name]
+            changes = drills.transitions(seen, self._on(node, begun))
             line = [(0.0, "hot-standby")]
             if node in drills.victims(self.pair, self.kind) and self.kind.down:
                 line.append((fault - begun, "no answer"))
-            line += [(at - RUN.skews[node.name] - begun, name) for at, name in changes]
+            # A server whose clock was ahead has logged what is still to come.
+            line += [
+                (at - RUN.skews[node.name] - begun, name)
+                for at, name in changes
+                if at <= seen.epoch
+            ]
             states[node.name] = tuple(line)
         taker = drills.survivor(self.pair, self.kind)
         down = next(
@@ -413,7 +446,7 @@ class _Drill:
         )
         figures = Figures(
             clients=told.clients,
-            longest_gap_s=drills.longest_gap([at for at, _ in acks if at >= begun], until),
+            longest_gap_s=drills.longest_gap([begun, *(at for at, _ in acks if at > begun)], until),
             longest_wait_s=max(told.waits, default=0.0),
             unserved=len(told.unserved),
             until_partner_down_s=down,
@@ -424,7 +457,7 @@ class _Drill:
         return Scenario(
             name=self.kind.name,
             what=self.kind.what,
-            findings=tuple(drills.findings(self.pair, self.kind, figures, expected)),
+            findings=(*self.missed, *drills.findings(self.pair, self.kind, figures, expected)),
             seconds=until - begun,
             fault_s=fault - begun,
             repair_s=repaired - begun,

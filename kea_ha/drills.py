@@ -24,6 +24,8 @@ PUT_BACK_S = 900
 MARGIN_S = 0.5
 #: Kea's own limit on a request to a host that says nothing, in seconds; not configurable.
 REQUEST_S = 10
+#: How long a server may take from the order to start until it asks its partner, in seconds.
+START_S = 2
 #: A client's third message comes 12 s after its first (RFC 2131, 4.1), its fourth 28 s after it.
 RETRANSMISSION_S = 16
 
@@ -40,7 +42,8 @@ class Kind:
 
     ``silent``: a request to the victim is not refused, but goes unanswered. ``down``: its server
     does not run meanwhile. ``in_lab``: for the labs alone; one without scripts is a power cut.
-    ``back``: what is measured is the way back.
+    ``back``: what is measured is the way back. ``lasts_s``: for how long it is left as it is, in
+    seconds; ``ends_in``: which HA state of both servers is awaited first.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Kind:
     down: bool = False
     in_lab: bool = False
     back: bool = False
+    lasts_s: float = 0
+    ends_in: str = ""
 
 
 # Held down: systemd would start it again within two seconds. In /run, so that no reboot keeps it;
@@ -69,21 +74,35 @@ table inet kea_ha_drill {{
 }}
 END"""
 _MEND = "nft delete table inet kea_ha_drill 2>/dev/null; true"
-_FLAP = f"for cut in 1 2 3 4 5; do {_CUT}\nsleep 1.5; {_MEND}; sleep 3; done"
-# Both what Kea sends through the kernel and what it sends past it, as DHCP's raw packets are; ssh
-# is let through, or the host could not be told to come back.
-_ISOLATE = """nft -f - <<'END'
+# It ends by itself, whatever becomes of the drill.
+_CUT_S, _WHOLE_S, _CUTS = 1.5, 3, 5
+_FLAP = f"""cat > /run/kea-ha-drill-flap <<'SCRIPT'
+for cut in $(seq {_CUTS}); do {_CUT}
+sleep {_CUT_S}; {_MEND}; sleep {_WHOLE_S}; done; rm -f /run/kea-ha-drill-flap
+SCRIPT
+setsid sh /run/kea-ha-drill-flap >/dev/null 2>&1 </dev/null &"""
+# Both what Kea sends through the kernel and what it sends past it, as DHCP's raw packets are. ssh
+# and what it needs to find its way are let through, or the host could not be told to come back.
+_ISOLATE = """ports=$(sshd -T 2>/dev/null | sed -n 's/^port //p' | paste -sd,)
+nft -f - <<END
 table netdev kea_ha_drill {{
   chain in {{ type filter hook ingress device {interface} priority -10;
-    tcp dport 22 accept; tcp sport 22 accept; drop; }}
+    ether type arp accept; meta l4proto ipv6-icmp accept;
+    tcp dport {{ ${{ports:-22}} }} accept; drop; }}
   chain to {{ type filter hook egress device {interface} priority -10;
-    tcp dport 22 accept; tcp sport 22 accept; drop; }}
+    ether type arp accept; meta l4proto ipv6-icmp accept;
+    tcp sport {{ ${{ports:-22}} }} accept; drop; }}
 }}
 END"""
 _REJOIN = "nft delete table netdev kea_ha_drill 2>/dev/null; true"
-_SLOW = "tc qdisc add dev {interface} root tbf rate 64kbit burst 4kb latency 400ms"
-_UNSLOW = "tc qdisc del dev {interface} root 2>/dev/null; true"
-_DRIFT = """mkdir -p /run/systemd/system/{unit}.d &&
+# By a handle of its own, so that only that is taken away.
+_SLOW = "tc qdisc add dev {interface} root handle 4ea: tbf rate 32kbit burst 4kb latency 400ms"
+_UNSLOW = (
+    "! tc qdisc show dev {interface} | grep -q 'tbf 4ea: root' || tc qdisc del dev {interface} root"
+)
+# Both servers have to start anew to get out of it, so it is a fault of both, in one clock.
+_DRIFT = """[ {role} = standby ] || exit 0
+mkdir -p /run/systemd/system/{unit}.d &&
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null &&
 printf '[Service]\nEnvironment=FAKETIME=+70s FAKETIME_DONT_FAKE_MONOTONIC=1 LD_PRELOAD=%s\n' \
   /usr/lib/*/faketime/libfaketime.so.1 > /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf &&
@@ -137,7 +156,6 @@ KINDS: Mapping[str, Kind] = {
             "the primary's host is cut off from clients and from its partner",
             *(_PRIMARY, _STANDBY, _ISOLATE, _REJOIN),
             silent=True,
-            in_lab=True,
         ),
         Kind(
             "link-cut",
@@ -149,13 +167,13 @@ KINDS: Mapping[str, Kind] = {
             "flapping",
             "the link between the servers is cut five times, for a second and a half each",
             *(_STANDBY, "", _FLAP, _MEND),
-            in_lab=True,
+            lasts_s=_CUTS * (_CUT_S + _WHOLE_S) + 1,
         ),
         Kind(
             "slow-link",
-            "the standby's card is limited to 64 kbit/s",
+            "the standby's card is limited to 32 kbit/s",
             *(_STANDBY, "", _SLOW, _UNSLOW),
-            in_lab=True,
+            lasts_s=20,
         ),
         Kind(
             "both-down-together",
@@ -171,8 +189,9 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "clock-drift",
             "the standby's clock is 70 s ahead, which ends high availability",
-            *(_STANDBY, "", _DRIFT, _UNDRIFT),
+            *("", "", _DRIFT, _UNDRIFT),
             in_lab=True,
+            ends_in=status.TERMINATED,
         ),
     )
 }
@@ -191,8 +210,8 @@ def survivor(pair: Pair, kind: Kind) -> Node | None:
 def fault_script(kind: Kind, **names: object) -> str:
     """Make the fault, once it is sure that the host is put back by itself in any case.
 
-    ``names`` are the host's ``unit``, ``port`` and ``interface``, and the expired ``certificate``
-    (PEM) where one is wanted.
+    ``names`` are the host's ``role``, ``unit``, ``port`` and ``interface``, and the expired
+    ``certificate`` (PEM) where one is wanted.
     """
     timer = timers.arm(TIMER, PUT_BACK_S, kind.way_back.format(**names))
     return f"{timer} || exit 1\n{kind.fault.format(**names)}"
@@ -210,9 +229,17 @@ def implied(pair: Pair, kind: Kind) -> Implied:
     if kind.back:
         words = f"two heartbeats of {heartbeat_s:g} s at most: one of each server"
         return Implied(2 * heartbeat_s, None, words)
-    if not kind.takes_over:
-        return Implied(None, None, "not implied by the settings: this one is only measured")
+    if kind.victim == "":
+        words = f"three heartbeats of {heartbeat_s:g} s, and {START_S} s until both run again"
+        return Implied(3 * heartbeat_s + START_S, None, words)
+    if kind.name == "flapping" and response_s > _CUT_S:
+        words = f"a cut of {_CUT_S:g} s, and as long again until TCP tries anew after it"
+        return Implied(2 * _CUT_S, None, words)
     down_s = response_s + heartbeat_s
+    if not kind.takes_over:
+        words = "not more than if the partner were silent: max_response_delay, a heartbeat, and"
+        words += f" {REQUEST_S} s until Kea gives up a request"
+        return Implied(down_s + REQUEST_S, None, words)
     words = f"max_response_delay {response_s:g} s and one heartbeat of {heartbeat_s:g} s"
     if kind.silent:
         down_s += REQUEST_S

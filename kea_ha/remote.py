@@ -23,7 +23,7 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.command import PyinfraCommand
-from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
 
 from kea_ha.record import RUN, Failure
@@ -236,6 +236,25 @@ def _limited(commands: Commands) -> Commands:
         if isinstance(command, StringCommand):
             command.connector_arguments.setdefault("_timeout", COMMAND_S)
         yield command
+
+
+def reconnect(on: Host, *, timeout_s: float) -> None:
+    """Connect anew to a host that was off, whose connection leads nowhere.
+
+    :raises Refusal: when it cannot be reached by then.
+    """
+
+    def missing() -> str:
+        on.connected = False  # it does not know
+        try:
+            on.connect(show_errors=False, raise_exceptions=True)
+        except ConnectError as error:
+            return str(error)
+        return ""
+
+    wait_until(missing, timeout_s=timeout_s, what=f"{on.name} cannot be reached", remedy=AGAIN)
+    limit_silence(on)
+    RUN.silent.discard(on.name)
 
 
 def limit_silence(on: Host) -> None:

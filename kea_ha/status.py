@@ -21,6 +21,7 @@ STANDBY = "standby"
 HOT_STANDBY = "hot-standby"
 IN_MAINTENANCE = "in-maintenance"
 PARTNER_DOWN = "partner-down"
+TERMINATED = "terminated"
 PARTNER_IN_MAINTENANCE = "partner-in-maintenance"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kea_ha import drill_report
+from kea_ha import drill_report, drills
 from kea_ha.drill_report import Report
 from lab import Lab
 from tests.lab import bench
@@ -79,16 +79,67 @@ def test_the_standby_is_killed(lab: Lab, operator: Clone) -> None:
     assert ["partner-down"] == [name for _, name in scenario.states["host-1"]][1:2]
 
 
+#: What each of the other scenarios brings about: by host, HA states that it goes through.
+BRINGS = {
+    "primary-back": {"host-1": ("hot-standby",), "host-2": ("hot-standby",)},
+    "primary-powered-off": {"host-1": ("no answer",), "host-2": ("partner-down",)},
+    "host-isolated": {"host-1": ("partner-down",), "host-2": ("partner-down",)},
+    "link-cut": {"host-1": ("partner-down",), "host-2": ("partner-down",)},
+    "flapping": {"host-1": (), "host-2": ()},
+    "slow-link": {"host-1": (), "host-2": ()},
+    "both-down-together": {"host-1": ("no answer",), "host-2": ("no answer",)},
+    "certificate-expired": {"host-1": ("partner-down",), "host-2": ("partner-down",)},
+    "clock-drift": {"host-1": ("terminated",), "host-2": ()},
+}
+
+
+def test_every_scenario_has_its_test() -> None:
+    assert set(BRINGS) | {"primary-killed", "standby-killed"} == set(drills.KINDS)
+
+
 @pytest.mark.slow
-def test_scenarios_one_after_the_other(lab: Lab, operator: Clone) -> None:
-    """Both down together, and the link between them cut: measured, and put back."""
-    outcome = drill(operator, "both-down-together", "link-cut")
-    print(outcome.last_block)
-    report = newest(operator)
-    assert ["both-down-together", "link-cut"] == [one.name for one in report.scenarios]
+@pytest.mark.parametrize("name", BRINGS)
+def test_a_scenario_is_as_good_as_the_settings_imply(lab: Lab, operator: Clone, name: str) -> None:
+    """What fails does fail, nothing is lost, no address given twice, and nothing is left behind.
+
+    The bounds on the figures are the drill's own, from the settings: not kept, it does not pass.
+    """
+    held_before = [bench.sh(lab, host, "cat /etc/kea/tls/ha.crt") for host in HOSTS]
+    outcome = drill(operator, name)
+    assert outcome.status == 0, outcome.output
+    (scenario,) = newest(operator).scenarios
+    print(scenario.name, scenario.figures, scenario.implied)
+    assert scenario.passed
+    assert scenario.implied.longest_gap_s is not None
+    assert scenario.figures.longest_gap_s <= scenario.implied.longest_gap_s + drills.MARGIN_S
+    for host, states in BRINGS[name].items():
+        seen = [state for _, state in scenario.states[host][1:]]
+        assert set(states) <= set(seen), scenario.states
+        assert states or "partner-down" not in seen, scenario.states
     for host in HOSTS:
         assert "kea_ha_drill" not in bench.sh(lab, host, "nft list ruleset")
+        assert "tbf" not in bench.sh(lab, host, "tc qdisc show")
+        assert "" == bench.sh(
+            lab, host, "find /run/systemd /run -maxdepth 3 -name '*kea-ha-drill*'"
+        )
+    assert held_before == [bench.sh(lab, host, "cat /etc/kea/tls/ha.crt") for host in HOSTS]
     operator.await_verdict(*FAST)
+
+
+@pytest.mark.slow
+def test_a_standby_that_counts_clients_stays_back_when_only_the_link_is_cut(
+    lab: Lab, operator: Clone
+) -> None:
+    """With max_unacked_clients above 0 the two do not both serve, as long as one serves all."""
+    counting = (*FAST, "--data", "max_unacked_clients=5")
+    assert operator.deploy(*counting).verdict
+    outcome = drill(operator, "link-cut", settings=counting)
+    assert outcome.status == 0, outcome.output
+    (scenario,) = newest(operator).scenarios
+    print(scenario.figures)
+    assert "partner-down" not in [state for _, state in scenario.states["host-2"]]
+    assert [] == list(scenario.acks["host-2"])
+    assert operator.deploy(*FAST).verdict
 
 
 @pytest.mark.slow

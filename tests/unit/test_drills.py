@@ -126,6 +126,7 @@ SCRIPTED = [kind for kind in KINDS.values() if kind.fault]
 def test_every_fault_has_its_way_back_first(kind: drills.Kind) -> None:
     """The host's own timer is armed before anything is broken, and the scripts are shell."""
     names = {
+        "role": "standby",
         "unit": "kea-dhcp4-server.service",
         "port": 8000,
         "interface": "eth0",
