@@ -199,15 +199,25 @@ class _Drill:
             say("    put back; waiting until the pair is healthy")
             accepted = self._await_health()
             self._await_acks(asking, _ENOUGH, "clients are served again")
-        finally:
+        except BaseException as error:  # also of a drill that is interrupted
             if broken:
-                self._on_victims(back=True)
+                self._put_back_after(error)
+            raise
+        finally:
             ask(self._probe, f"touch {_PLACE}/stop")
         told = self._told()
         lost = self._lost(told)
         ask(self._probe, f"touch {_PLACE}/release")
         asking.join(timeout=30)
         return self._scenario(told, begun - 2, fault, repaired, accepted, lost)
+
+    def _put_back_after(self, error: BaseException) -> None:
+        """Put the hosts back; when that fails, too, tell of both."""
+        try:
+            self._on_victims(back=True)
+        except Refusal as second:
+            first = f"{error.why}; " if isinstance(error, Refusal) else ""
+            raise Refusal(f"{first}{second.why}", second.remedy) from error
 
     # The clients -----------------------------------------------------------------------------
 
@@ -346,7 +356,9 @@ class _Drill:
     @staticmethod
     def _power(node: Node, back: bool) -> str:
         command = [sys.executable, "-m", "lab", "start" if back else "kill", node.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # A lab is that of the checkout that its files are in.
+        lab = Path(_LAB_SSH).resolve().parent.parent
+        done = subprocess.run(command, cwd=lab, capture_output=True, text=True, check=False)
         if done.returncode:
             return done.stderr
         if back:
@@ -425,17 +437,11 @@ class _Drill:
         surveys = {node.name: look_at(node, anew=True) for node in self.pair.nodes}
         states = {}
         for node in self.pair.nodes:
-            seen = surveys[node.name]
-            changes = drills.transitions(seen, self._on(node, begun))
+            changes = drills.transitions(surveys[node.name], self._on(node, begun))
             line = [(0.0, "hot-standby")]
             if node in drills.victims(self.pair, self.kind) and self.kind.down:
                 line.append((fault - begun, "no answer"))
-            # A server whose clock was ahead has logged what is still to come.
-            line += [
-                (at - RUN.skews[node.name] - begun, name)
-                for at, name in changes
-                if at <= seen.epoch
-            ]
+            line += [(at - RUN.skews[node.name] - begun, name) for at, name in changes]
             states[node.name] = tuple(line)
         taker = drills.survivor(self.pair, self.kind)
         down = next(

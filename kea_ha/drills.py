@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +27,9 @@ MARGIN_S = 0.5
 REQUEST_S = 10
 #: How long a server may take from the order to start until it asks its partner, in seconds.
 START_S = 2
+#: A client that is not answered asks again after 4 s (RFC 2131, 4.1). In a longer outage those that
+#: may take an address are soon all waiting.
+ASKED_AGAIN_S = 4
 #: A client's third message comes 12 s after its first (RFC 2131, 4.1), its fourth 28 s after it.
 RETRANSMISSION_S = 16
 
@@ -241,16 +245,22 @@ def implied(pair: Pair, kind: Kind) -> Implied:
         words += f" {REQUEST_S} s until Kea gives up a request"
         return Implied(down_s + REQUEST_S, None, words)
     words = f"max_response_delay {response_s:g} s and one heartbeat of {heartbeat_s:g} s"
+    asked_s = 0
     if kind.silent:
-        down_s += REQUEST_S
+        # The first request that is given up already tells, if so much time has passed by then.
+        over = response_s <= REQUEST_S
+        down_s = heartbeat_s + REQUEST_S + (0 if over else response_s)
+        words = f"one heartbeat of {heartbeat_s:g} s" if over else words
         words += f", {REQUEST_S} s until Kea gives up a request that nobody answers"
+        asked_s = ASKED_AGAIN_S
+        words += f"; and up to {asked_s} s until clients ask again"
     if kind.takes_over == _STANDBY and settings.max_unacked_clients:
         down_s += settings.max_ack_delay / 1000 + RETRANSMISSION_S
         words += (
             f", until {settings.max_unacked_clients + 1} clients ask again after more than "
             f"max_ack_delay {settings.max_ack_delay / 1000:g} s: up to {RETRANSMISSION_S} s more"
         )
-    return Implied(max(down_s, 2 * heartbeat_s), down_s, words)
+    return Implied(max(down_s, 2 * heartbeat_s) + asked_s, down_s, words)
 
 
 @dataclass(frozen=True)
@@ -310,25 +320,29 @@ _STATISTIC = re.compile(r"subnet\[\d+\]\.(?P<kind>total|assigned)-addresses")
 
 def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:
     """The host's changes of HA state after a moment, by its own log and clock: epoch s, state."""
-    # The log has local time; the survey was made at one moment of both.
-    offset = survey.epoch - survey.local.timestamp()
-    found = []
-    for line in journal.parse_log(survey.log):
-        state = journal.entered(line)
-        at = line.time.timestamp() + offset
-        if state and at >= since:
-            found.append((at, state))
-    return tuple(found)
+    logged = ((at, journal.entered(line)) for at, line in _logged(survey))
+    return tuple((at, state) for at, state in logged if state and at >= since)
 
 
 def log_ids(survey: Survey, since: float) -> Mapping[str, int]:
     """How often each message of high availability was logged since a moment."""
+    found = (line.id for at, line in _logged(survey) if at >= since)
+    return Counter(name for name in found if name.startswith("HA_"))
+
+
+def _logged(survey: Survey) -> list[tuple[float, journal.LogLine]]:
+    """The lines of the host's log with their moments by its own clock, epoch s.
+
+    None is later than what follows it: of a server whose clock was ahead it is not known better.
+    """
+    # The log has local time; the survey was made at one moment of both.
     offset = survey.epoch - survey.local.timestamp()
-    found: dict[str, int] = {}
-    for line in journal.parse_log(survey.log):
-        if line.id.startswith("HA_") and line.time.timestamp() + offset >= since:
-            found[line.id] = found.get(line.id, 0) + 1
-    return found
+    lines = journal.parse_log(survey.log)
+    moments, latest = [], survey.epoch
+    for line in reversed(lines):
+        latest = min(latest, line.time.timestamp() + offset)
+        moments.append(latest)
+    return list(zip(reversed(moments), lines, strict=True))
 
 
 def findings(pair: Pair, kind: Kind, figures: Figures, expected: Implied) -> Iterator[str]:

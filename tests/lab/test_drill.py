@@ -127,22 +127,6 @@ def test_a_scenario_is_as_good_as_the_settings_imply(lab: Lab, operator: Clone, 
 
 
 @pytest.mark.slow
-def test_a_standby_that_counts_clients_stays_back_when_only_the_link_is_cut(
-    lab: Lab, operator: Clone
-) -> None:
-    """With max_unacked_clients above 0 the two do not both serve, as long as one serves all."""
-    counting = (*FAST, "--data", "max_unacked_clients=5")
-    assert operator.deploy(*counting).verdict
-    outcome = drill(operator, "link-cut", settings=counting)
-    assert outcome.status == 0, outcome.output
-    (scenario,) = newest(operator).scenarios
-    print(scenario.figures)
-    assert "partner-down" not in [state for _, state in scenario.states["host-2"]]
-    assert [] == list(scenario.acks["host-2"])
-    assert operator.deploy(*FAST).verdict
-
-
-@pytest.mark.slow
 def test_a_standby_that_waits_for_too_many_clients_fails_the_drill(
     lab: Lab, operator: Clone
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kea_ha import drills
 from kea_ha.drill_report import Figures
 from kea_ha.drills import KINDS, Told
+from kea_ha.settings import Pair
 from tests.unit.surveys import accepted, lab_pair
 
 DOCUMENTED = lab_pair()
@@ -92,6 +93,20 @@ def test_changes_of_state_are_read_by_the_hosts_own_clock() -> None:
     assert () == drills.transitions(survey, survey.epoch)
 
 
+def test_what_a_clock_that_was_ahead_has_logged_is_no_later_than_what_follows() -> None:
+    """Else it would be taken for a part of the next drill, or of one that is still to come."""
+    survey = accepted("host-1")
+    *_, (last, state) = drills.transitions(survey, 0.0)
+    log = survey.log.splitlines(keepends=True)
+    ahead = next(line for line in reversed(log) if "HA_STATE_TRANSITION" in line)
+    early, late = ahead[:10], "2099-01-01"
+    log.insert(log.index(ahead), ahead.replace(early, late, 1))
+
+    seen = drills.transitions(replace(survey, log="".join(log)), 0.0)
+
+    assert [(last, state), (last, state)] == list(seen[-2:])
+
+
 def test_free_addresses_are_those_of_all_subnets() -> None:
     """Not those of single pools once more, which newer Keas tell, too."""
     told = {
@@ -140,12 +155,15 @@ def test_every_fault_has_its_way_back_first(kind: drills.Kind) -> None:
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
-def test_a_host_that_says_nothing_costs_keas_own_limit_on_a_request() -> None:
-    killed, silent = (
-        drills.implied(FAST, KINDS[name]).longest_gap_s
-        for name in ("primary-killed", "primary-powered-off")
-    )
-    assert killed + drills.REQUEST_S == silent
+@pytest.mark.parametrize(("pair", "passed"), [(FAST, 0), (DOCUMENTED, 60)])
+def test_a_host_that_says_nothing_costs_keas_own_limit_on_a_request(
+    pair: Pair, passed: int
+) -> None:
+    """And max_response_delay, where that is the longer one."""
+    heartbeat = pair.settings.heartbeat_delay / 1000
+    down = drills.implied(pair, KINDS["host-isolated"]).until_partner_down_s
+    counted = 21 if pair is DOCUMENTED else 0  # the standby counts clients, too
+    assert down == heartbeat + drills.REQUEST_S + passed + counted
 
 
 def test_the_way_back_takes_two_heartbeats_at_most() -> None:
