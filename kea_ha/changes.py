@@ -64,10 +64,13 @@ def plan_change(pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors) -> 
     """
     if not all(node.name in surveys and live.is_live(surveys[node.name]) for node in pair.nodes):
         return None
-    becomes = [(_given(surveys[n.name]), _wished(pair, n, surveys[n.name])) for n in pair.nodes]
+    goes = any(
+        _loses_a_subnet(given, _wished(pair, pair.primary, surveys[pair.primary.name]))
+        for given in _givens(surveys[pair.primary.name])
+    )
     marked = is_marked(surveys.values())
     found = []
-    for node in _order(pair, surveys, becomes):
+    for node in _order(pair, surveys, primary_loses=goes):
         survey = surveys[node.name]
         lines = live.interruptions(pair, node, survey, anchors)
         left_down = not lines and marked and not acceptance.answers(survey)
@@ -90,9 +93,11 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
 
     The surveys tell of the state that is to be put back as what is kept.
     """
-    becomes = [(running.read(survey), running.read_accepted(survey)) for survey in surveys.values()]
+    of_primary = surveys[pair.primary.name]
+    given, wished = running.read(of_primary), running.read_accepted(of_primary)
+    goes = given is not None and wished is not None and _loses_a_subnet(given, wished)
     found = []
-    for node in _order(pair, surveys, becomes):
+    for node in _order(pair, surveys, primary_loses=goes):
         survey = surveys[node.name]
         lines = [
             f"{path}: {one.strip()}"
@@ -109,22 +114,45 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
     return Change(tuple(found), together=bool(reasons))
 
 
-def _order(
-    pair: Pair,
-    surveys: Mapping[str, Survey],
-    becomes: Iterable[tuple[Running | None, Running | None]],
-) -> list[Node]:
-    """The hosts in the order in which they are to be changed; ``becomes``: old and new, of each.
+def _order(pair: Pair, surveys: Mapping[str, Survey], *, primary_loses: bool) -> list[Node]:
+    """The hosts in the order in which they are to be changed.
 
     A server turns away leases of a subnet that it does not have. So the one that gives leases, the
     primary, must not have a subnet that its partner lacks: it gets a new one after its partner, and
-    loses an old one before it.
+    loses an old one before it, its partner serving (``primary_loses``: this is still to come).
     """
-    if any(old and new and old.subnets.keys() - new.subnets.keys() for old, new in becomes):
-        return list(pair.nodes)
+    if primary_loses and acceptance.answers(surveys[pair.standby.name]):
+        return [pair.primary, pair.standby]
     return sorted(
         pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
     )
+
+
+#: How a host is marked while a state is put back, by where that is kept.
+MARKS: Mapping[str, str] = {
+    layout.KEPT_DIR: CHANGING,
+    layout.KEPT_BEFORE_DIR: f"{CHANGING} (undoing)",
+    layout.RESTORED_DIR: f"{CHANGING} (restoring)",
+}
+
+
+def goals(marks: Mapping[str, str]) -> Mapping[str, str]:
+    """Where each host keeps the state to go back to, by how the hosts are marked.
+
+    A host that has no mark while its partner's says that it is being undone has been undone, and
+    keeps that as its last state; in the same way a backup's, before which is the one to go back to.
+    """
+    how = {kept: any(m.startswith(mark) for m in marks.values()) for kept, mark in MARKS.items()}
+    last, before = layout.KEPT_DIR, layout.KEPT_BEFORE_DIR
+    if how[layout.KEPT_BEFORE_DIR]:
+        of_marked, of_other = before, last
+    elif how[layout.RESTORED_DIR]:
+        of_marked, of_other = last, before
+    elif how[layout.KEPT_DIR]:
+        of_marked, of_other = last, last
+    else:
+        of_marked, of_other = before, before
+    return {name: of_marked if mark else of_other for name, mark in marks.items()}
 
 
 def undo_objections(
@@ -176,7 +204,7 @@ def objections(
     """Why the change must not be made, unless the operator said so."""
     marked = is_marked(surveys.values())
     if not force and not marked:
-        yield from _hand_edits(pair, surveys)
+        yield from hand_edits(pair, surveys)
         yield from damage(pair, surveys)
     reasons = _incompatible(pair, surveys)
     if reasons and not accept_outage:
@@ -253,7 +281,8 @@ def _settings_changed(pair: Pair, survey: Survey) -> Iterable[str]:
         yield str(one)
 
 
-def _hand_edits(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
+def hand_edits(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
+    """The documents that somebody edited since the last rollout, with what became of what."""
     for node in pair.nodes:
         survey = surveys[node.name]
         for path in keeping.hand_edits(survey):
@@ -304,9 +333,9 @@ def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
     found: list[str] = []
     for node in pair.nodes:
         survey = surveys[node.name]
-        given, wished = _given(survey), _wished(pair, node, survey)
+        givens = _givens(survey)
         found += _expires_meanwhile(pair, node, surveys)
-        if given is None:
+        if not givens:
             continue
         own = node.own_certificates
         if (
@@ -315,15 +344,23 @@ def _incompatible(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
             and not plan.same_file(survey, own.anchor, layout.HA_ANCHOR)
         ):
             found.append(_ANOTHER_ANCHOR)
-        found += _unlivable(given, wished)
+        wished = _wished(pair, node, survey)
+        for given in givens:
+            found += _unlivable(given, wished)
     return list(dict.fromkeys(found))
 
 
-def _given(survey: Survey) -> Running | None:
-    """What the server was started with."""
-    # Of a change that was cut off, what runs may still be what was accepted before it.
+def _givens(survey: Survey) -> list[Running]:
+    """What the server may have been started with.
+
+    Of a change that was cut off that may be its document, or still what was accepted before it.
+    """
     accepted = running.read_accepted(survey) if is_marked([survey]) else None
-    return accepted or running.read(survey)
+    return [one for one in (running.read(survey), accepted) if one is not None]
+
+
+def _loses_a_subnet(given: Running, wished: Running) -> bool:
+    return bool(given.subnets.keys() - wished.subnets.keys())
 
 
 def _wished(pair: Pair, node: Node, survey: Survey) -> Running:
@@ -356,16 +393,16 @@ def _unlivable(given: Running, wished: Running) -> Iterable[str]:
         if new != old:
             yield (
                 f"subnet {number} ({old}) becomes {new}: the changed server would turn away the "
-                "leases that the other one still gives there. In two runs (remove it; add the "
-                "new one, with another id) clients of other subnets notice nothing"
+                "leases that the other one still gives there. Clients of other subnets notice "
+                "nothing if deploy.py removes it, and in another run adds one with another id"
             )
     removed = [str(one) for one in given.subnets.keys() - wished.subnets.keys()]
     added = [str(one) for one in wished.subnets.keys() - given.subnets.keys()]
     if removed and added:
         yield (
             f"subnet {', '.join(removed)} is removed and {', '.join(added)} added: whichever is "
-            "changed first, it or the other one would turn away leases. In two runs (remove; then "
-            "add) clients of other subnets notice nothing"
+            "changed first, it or the other one would turn away leases. Clients of other subnets "
+            "notice nothing if deploy.py does it in two runs: the one, then the other"
         )
     if given.peers != wished.peers:
         yield (

@@ -68,8 +68,11 @@ def _failure_of_pyinfra(host: Host) -> Failure:
             return Failure(
                 (host.name,),
                 ", ".join(host.state.get_op_meta(op_hash).names),
-                "\n".join(said) or "the command failed and said nothing",
-                "mend what it says, then run the same command again: it continues from here",
+                "\n".join(said)
+                or "the command failed and said nothing, or was not through in its "
+                "time (pyinfra's own words are above)",
+                "mend what it says, or see whether the host answers; then run the same command "
+                "again: it continues from here",
             )
     return Failure(
         (host.name,),

@@ -20,11 +20,12 @@ import gevent
 from pyinfra import host, inventory, state
 from pyinfra.api import FunctionCommand
 from pyinfra.api.host import Host
+from pyinfra.context import ctx_host
 
 from kea_ha import drill_report, drills, layout, pki, plan
 from kea_ha.drill_report import Figures, Report, Scenario
 from kea_ha.drills import Kind, Told
-from kea_ha.facts import host_of, look_at, store_for, unit_of
+from kea_ha.facts import authorities_at_hand, host_of, look_at, unit_of
 from kea_ha.probes import ask_kea
 from kea_ha.record import RUN
 from kea_ha.remote import (
@@ -77,8 +78,6 @@ def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Comman
             expected = drills.implied(pair, kind)
             gap = "" if expected.longest_gap_s is None else f"{expected.longest_gap_s:g} s: "
             say(f"    {name}: {kind.what}; clients may wait {gap}{expected.words}")
-    if drills.CERTIFICATE_EXPIRED in names:
-        _see_that_one_can_be_made(pair)
     alone = [name for name in names if drills.KINDS[name].in_lab]
     if alone and not in_lab():
         raise Refusal(
@@ -92,6 +91,8 @@ def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Comman
             "give --data accept_outage=true to have them",
             outcome="refused; nothing was changed",
         )
+    if drills.CERTIFICATE_EXPIRED in names:
+        _see_that_one_can_be_made(pair)
     host.noop("agreed")
     yield from ()
 
@@ -107,7 +108,7 @@ def _see_that_one_can_be_made(pair: Pair) -> None:
             outcome=nothing,
         )
     try:
-        store_for(pair).require_keys()
+        authorities_at_hand(pair).require_keys()
     except pki.PkiError as error:
         raise Refusal(f"{name}: {error.what}", error.remedy, outcome=nothing) from error
 
@@ -311,8 +312,8 @@ class _Drill:
     def _on_victims(self, back: bool) -> None:
         victims = drills.victims(self.pair, self.kind)
         do = self._power if not self.kind.fault else self._script
-        jobs = [gevent.spawn(do, node, back) for node in victims]
-        gevent.joinall(jobs)
+        jobs = [gevent.spawn(_words_of, do, node, back) for node in victims]
+        gevent.joinall(jobs, raise_error=True)
         for node, job in zip(victims, jobs, strict=True):
             if words := job.value:
                 raise Refusal(
@@ -332,9 +333,9 @@ class _Drill:
             unit=unit_of(self.pair),
             port=self.pair.settings.ha_port,
             interface=card.name if card else "",
-            certificate=self._expired(node) if wanted else "",
         )
-        answer = ask(host_of(node), script, timeout_s=120)
+        given = self._expired(node) if wanted else None
+        answer = ask(host_of(node), script, stdin=given, timeout_s=120)
         return "" if answer.ok else answer.words
 
     def _expired(self, node: Node) -> str:
@@ -347,7 +348,7 @@ class _Drill:
         )
         long_ago = datetime.now(UTC) - timedelta(days=366)
         try:
-            return store_for(self.pair).sign_peer(
+            return authorities_at_hand(self.pair).sign_peer(
                 request, name=node.name, address=node.address, at=long_ago
             )
         except pki.PkiError as error:
@@ -386,6 +387,7 @@ class _Drill:
                 self._wait(
                     lambda: "" if self._acks() - seen >= _ENOUGH else "few ACKs of the survivor",
                     60,
+                    "the survivor answers few clients",
                 )
         except Refusal as refusal:
             say(f"    {refusal.why}")
@@ -395,13 +397,16 @@ class _Drill:
     def _await_transition(self, node: Node, state: str, since: float, patience_s: float) -> None:
         def missing() -> str:
             seen = drills.transitions(look_at(node, anew=True), self._on(node, since))
-            return "" if state in (name for _, name in seen) else f"{node.name} is not in {state}"
+            there = state in (name for _, name in seen)
+            return "" if there else f"{node.name} is not in {state} yet"
 
         self._wait(missing, patience_s)
 
     @staticmethod
-    def _wait(missing: Callable[[], str], patience_s: float) -> None:
-        wait_until(missing, timeout_s=patience_s, what="the fault had no effect", remedy="")
+    def _wait(
+        missing: Callable[[], str], patience_s: float, what: str = "the fault had no effect"
+    ) -> None:
+        wait_until(missing, timeout_s=patience_s, what=what, remedy="")
 
     def _await_health(self) -> float | None:
         try:
@@ -482,6 +487,15 @@ class _Drill:
                 for node in self.pair.nodes
             },
         )
+
+
+def _words_of(do: Callable[[Node, bool], str], node: Node, back: bool) -> str:
+    """What went wrong on a host, in words; beside others that do the same on theirs."""
+    with ctx_host.use(host_of(node)):
+        try:
+            return do(node, back)
+        except Refusal as refusal:
+            return refusal.why
 
 
 def _skew(on: Host) -> float:

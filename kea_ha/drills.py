@@ -115,14 +115,16 @@ _UNDRIFT = """rm -f /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf; systemctl
 systemctl restart {unit}"""
 
 # Kea keeps a connection that is good, so that it does not notice before it has to make a new one.
-_SAVED = f"{layout.STATE_DIR}/before-the-drill.crt"
-_EXPIRE = f"""cp -p {layout.HA_CERTIFICATE} {_SAVED} &&
-cp -p {layout.HA_CERTIFICATE} {layout.HA_CERTIFICATE}.new &&
-cat > {layout.HA_CERTIFICATE}.new <<'END' &&
-{{certificate}}END
+# Put back is only what is still there of the drill: somebody may have made a new one meanwhile.
+_SAVED, _EXPIRED = (f"{layout.STATE_DIR}/drill-{name}.crt" for name in ("saved", "expired"))
+_EXPIRE = f"""cp -p {layout.HA_CERTIFICATE} {_SAVED} && cp -p {_SAVED} {_EXPIRED} &&
+cat > {_EXPIRED} && cp -p {_EXPIRED} {layout.HA_CERTIFICATE}.new &&
 mv -f {layout.HA_CERTIFICATE}.new {layout.HA_CERTIFICATE} && systemctl restart {{unit}}"""
-_UNEXPIRE = f"""[ ! -f {_SAVED} ] || mv -f {_SAVED} {layout.HA_CERTIFICATE}
-systemctl restart {{unit}}"""
+_UNEXPIRE = f"""code=0
+if [ -f {_EXPIRED} ] && cmp -s {_EXPIRED} {layout.HA_CERTIFICATE}; then
+  mv -f {_SAVED} {layout.HA_CERTIFICATE} && systemctl restart {{unit}} || code=1
+fi
+rm -f {_SAVED} {_EXPIRED}; (exit $code)"""
 
 _PRIMARY, _STANDBY = status.PRIMARY, status.STANDBY
 KINDS: Mapping[str, Kind] = {
@@ -214,8 +216,8 @@ def survivor(pair: Pair, kind: Kind) -> Node | None:
 def fault_script(kind: Kind, **names: object) -> str:
     """Make the fault, once it is sure that the host is put back by itself in any case.
 
-    ``names`` are the host's ``role``, ``unit``, ``port`` and ``interface``, and the expired
-    ``certificate`` (PEM) where one is wanted.
+    ``names`` are the host's ``role``, ``unit``, ``port`` and ``interface``. The script reads the
+    expired certificate (PEM), where one is wanted.
     """
     timer = timers.arm(TIMER, PUT_BACK_S, kind.way_back.format(**names))
     return f"{timer} || exit 1\n{kind.fault.format(**names)}"

@@ -80,10 +80,24 @@ def store_for(pair: Pair) -> pki.Store:
     """
     try:
         return pki.Store.open(
-            PKI_DIR / pair.name, pair.name, os.environ.get("KEA_HA_CA_PASSPHRASE"), None
+            PKI_DIR / pair.name, pair.name, os.environ.get(pki.PASSPHRASE_VARIABLE), None
         )
     except pki.PkiError as error:
         raise Refusal(error.what, error.remedy) from error
+
+
+def authorities_at_hand(pair: Pair) -> pki.Store:
+    """The pair's CAs on this machine; nothing is made, or written.
+
+    :raises PkiError: when there are none.
+    """
+    directory = PKI_DIR / pair.name
+    if not pki.Store.exists(directory):
+        raise pki.PkiError(
+            f"there is no {directory}/ here",
+            "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)",
+        )
+    return pki.Store(directory, pair.name, os.environ.get(pki.PASSPHRASE_VARIABLE))
 
 
 def anchors_for(pair: Pair) -> Anchors:

@@ -134,4 +134,6 @@ KEPT_SETTINGS: Final = "settings"
 KEPT_UNITS: Final = "units"
 SETTINGS_FILE: Final = f"{KEPT_DIR}/{KEPT_SETTINGS}"
 UNITS_FILE: Final = f"{KEPT_DIR}/{KEPT_UNITS}"
+#: What a backup holds of an accepted state; certificates are in none.
+ACCEPTED: Final = (SETTINGS_FILE, UNITS_FILE, *(f"{KEPT_DIR}{path}" for path in DOCUMENTS))
 KEPT: Final = (*DOCUMENTS, *HA_FILES, *API_FILES)

@@ -17,6 +17,7 @@ from kea_ha import (
     marks,
     operations,
     status,
+    timers,
 )
 from kea_ha.diagnosis import Diagnosis
 from kea_ha.facts import anchors_for, changed, look_at, unit_of
@@ -229,7 +230,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
         place = f"{layout.STATE_DIR}/damaged-leases-{time.strftime('%Y%m%d-%H%M%S')}"
         say(f"    setting its lease file aside, in {place}")
         run_commands([
-            f"systemctl stop {unit_of(pair)}",
+            f"{timers.call_off(timers.RESTORE)}; systemctl stop {unit_of(pair)}",
             StringCommand(f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/"),
         ])  # fmt: skip
     fall_into_step(pair, node)

@@ -234,7 +234,8 @@ def _limited(commands: Commands) -> Commands:
         if isinstance(command, str):
             command = StringCommand(command)
         if isinstance(command, StringCommand):
-            command.connector_arguments.setdefault("_timeout", COMMAND_S)
+            given = host.data.get("_timeout") or 0
+            command.connector_arguments.setdefault("_timeout", max(COMMAND_S, given))
         yield command
 
 
@@ -262,7 +263,8 @@ def limit_silence(on: Host) -> None:
     client = getattr(on.connector, "client", None)
     if client is not None and (transport := client.get_transport()) is not None:
         # Of paramiko's own accord it is an hour, and pyinfra's `_timeout` begins only afterwards.
-        transport.channel_timeout = COMMAND_S
+        # Later than `ask`, which then knows that the host is silent.
+        transport.channel_timeout = COMMAND_S + 10
 
 
 def _fail(refusal: Refusal) -> Commands:

@@ -133,9 +133,10 @@ def restoration(pair: Pair, backup: Backup, live: Mapping[str, Mapping[str, byte
 
 def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
     """Why this backup's documents are no state of the pair's to put back."""
+    wanted = {layout.SETTINGS_FILE, layout.UNITS_FILE, f"{layout.KEPT_DIR}{layout.KEA_CONF}"}
+    found = [node for node in pair.nodes if wanted <= backup.hosts.get(node.name, {}).keys()]
     for node in pair.nodes:
-        files = backup.hosts.get(node.name, {})
-        if not {layout.KEA_CONF, layout.SETTINGS_FILE, layout.UNITS_FILE} <= files.keys():
+        if node not in found:
             yield Problem(
                 "the backup",
                 "without a state in which this host was accepted",
@@ -143,27 +144,39 @@ def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
                 "use another backup",
                 where=node.name,
             )
+    if len({backup.hosts[node.name][layout.SETTINGS_FILE] for node in found}) > 1:
+        yield Problem(
+            "the backup",
+            "of a moment at which the two hosts were accepted with different settings",
+            "one state of both hosts",
+            "use another backup",
+            where=pair.name,
+        )
 
 
 def accepted_state(survey: Survey, files: Mapping[str, bytes]) -> Survey:
-    """The survey, telling of these ``files`` of a backup as the accepted state that is kept.
+    """The survey, telling of the accepted state in these ``files`` of a backup as what is kept.
 
     Certificates are in no backup: those that the host has stay.
     """
     kept = {path: survey.files[path] for path in layout.KEPT if path in survey.files}
     for path in layout.DOCUMENTS:
         kept.pop(path, None)
-        if path in files:
-            live, content = survey.files.get(path), files[path]
-            own = path.startswith(f"{layout.CONF_DIR}/")
-            kept[path] = RemoteFile(
-                live.mode if live else "640" if own else "644",
-                live.owner if live else f"root:{layout.KEA_USER}" if own else "root:root",
-                sha256(content).hexdigest(),
-                content.decode(errors="replace"),
-            )
+        content = files.get(f"{layout.KEPT_DIR}{path}")
+        if content is not None:
+            live = survey.files.get(path)
+            mode, owner = (live.mode, live.owner) if live else _usual(path)
+            text = content.decode(errors="replace")
+            kept[path] = RemoteFile(mode, owner, sha256(content).hexdigest(), text)
     settings = files.get(layout.SETTINGS_FILE, b"").decode(errors="replace")
     return replace(survey, kept=kept, kept_settings=settings)
+
+
+def _usual(path: str) -> tuple[str, str]:
+    """Mode and owner of a document, as ``plan`` has them."""
+    if path.startswith(f"{layout.CONF_DIR}/"):
+        return "640", f"root:{layout.KEA_USER}"
+    return ("600" if path == layout.FIREWALL_CONF else "644"), "root:root"
 
 
 def _host_objections(pair: Pair, host: str, survey: Survey, *, force: bool) -> Iterator[Problem]:

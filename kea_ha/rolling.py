@@ -13,7 +13,17 @@ from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand
 from pyinfra.api.host import Host
 
-from kea_ha import acceptance, changes, checks, identities, journal, keeping, layout, operations
+from kea_ha import (
+    acceptance,
+    changes,
+    checks,
+    identities,
+    journal,
+    keeping,
+    layout,
+    operations,
+    timers,
+)
 from kea_ha.changes import HostChange
 from kea_ha.facts import changed, host_of, look_at, unit_of
 from kea_ha.live import CHANGING
@@ -254,7 +264,8 @@ def stop(pair: Pair, node: Node) -> None:
     # On the host that it concerns, which is not always the one whose operation this is.
     need(
         host_of(node),
-        f"systemctl stop {unit_of(pair)}",
+        # What a restore has left armed must not start it again.
+        f"{timers.call_off(timers.RESTORE)}; systemctl stop {unit_of(pair)}",
         what=f"kea-dhcp4 on {node.name} does not stop",
         remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
     )

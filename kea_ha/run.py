@@ -54,16 +54,17 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
     "runbook/recover.py": {},
     "runbook/restore.py": {
         "from": "the backup to bring leases back from",
-        "force": "true stops both servers for it, when they run",
+        "force": "true stops both servers for it, when they run; documents: although the pair is "
+        "damaged, or its documents were edited by hand",
         "documents": "true brings the documents back instead, and no leases",
-        "accept_outage": "true does that although no client is served for a while",
+        "accept_outage": "true brings documents back although no client is served for a while",
     },
     "runbook/rotate.py": {
         "ca": "true changes the CAs, and so every certificate",
         "force": "true renews them although the pair is damaged",
     },
     "runbook/undo.py": {
-        "force": "true undoes although the pair is damaged",
+        "force": "true undoes although the pair is damaged, or its documents were edited by hand",
         "accept_outage": "true undoes although no client is served for a while",
     },
     "runbook/upgrade.py": {"force": "true upgrades although the pair is damaged"},

@@ -31,7 +31,7 @@ _READ: dict[str, dict[str, bytes]] = {}
 _COPYING_S = 600
 
 #: What starts a server again that was stopped for leases, if the run that did it is cut off.
-_TIMER = "kea-ha-restore"
+_TIMER = timers.RESTORE
 
 _IN_PART = "not backed up in full"
 
@@ -44,7 +44,7 @@ def read(*, node: Node) -> Commands:
     """Read the documents, the kept settings and the leases of a host; no key is among them."""
     if state.is_executing:
         try:
-            files = _files_of(node, (*layout.DOCUMENTS, layout.SETTINGS_FILE, layout.UNITS_FILE))
+            files = _files_of(node, (*layout.DOCUMENTS, *layout.ACCEPTED))
             if layout.KEA_CONF not in files:
                 raise Refusal(
                     f"{node.name} has no {layout.KEA_CONF}: there is nothing to back up",
@@ -140,6 +140,8 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
             for node in pair.nodes
             if surveys[node.name].unit(unit_of(pair)).is_active
             or acceptance.serves(surveys[node.name])
+            # Stopped by a run that was cut off: what it has armed is this one's now.
+            or ask(host_of(node), f"systemctl is-active --quiet {_TIMER}.timer").ok
         ]
         _restore(pair, backup, ran)
     yield FunctionCommand(counts_as_change, (), {})
@@ -150,12 +152,14 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     aside = f"{layout.STATE_DIR}/leases-before-restore-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     begun: list[str] = []
     written: list[str] = []
+    stopped: list[Node] = []
     if ran:
         say("    stopping both servers: no client is served until they have started again")
     try:
         _see_to_a_start(pair, ran)
         # The primary last: it is the one that gives leases.
         for node in reversed(pair.nodes):
+            stopped += [node] if node in ran else []
             _stop(pair, node)
         outcome = _merged(pair, backup)
         for node in pair.nodes:
@@ -168,8 +172,9 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
             _put(node, file, aside)
             written.append(node.name)
     except Refusal as refusal:
+        stands = _what_stands(begun, written, aside)
         raise Refusal(
-            f"{refusal.why}\n{_what_stands(begun, written, aside)}\n{_started_again(pair, ran)}",
+            f"{refusal.why}\n{stands}\n{_started_again(pair, ran, stopped)}",
             f"{refusal.remedy}; then run the same command again: it begins with what is there by "
             "then, and loses nothing",
             names,
@@ -180,7 +185,7 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     try:
         for node in pair.nodes:
             start(pair, node)
-            ask(host_of(node), timers.call_off(_TIMER))
+            _call_off(node)
         for node in pair.nodes:
             checks.await_answers(pair, node)
         await_health(pair)
@@ -210,6 +215,10 @@ def _see_to_a_start(pair: Pair, ran: Collection[Node]) -> None:
             what=f"no timer can be set on {node.name} that would start kea-dhcp4 again",
             remedy=f"look at `journalctl -xe` on {node.name}",
         )
+
+
+def _call_off(node: Node) -> None:
+    ask(host_of(node), timers.call_off(_TIMER))
 
 
 def _merged(pair: Pair, backup: Backup) -> Restoration:
@@ -268,16 +277,20 @@ def _what_stands(begun: Collection[str], written: Collection[str], aside: str) -
     return " ".join(said) or "No lease file was changed."
 
 
-def _started_again(pair: Pair, ran: Collection[Node]) -> str:
+def _started_again(pair: Pair, ran: Collection[Node], stopped: Collection[Node]) -> str:
     """Start what was stopped for this; what became of it, in words.
 
     Lease files are whole at any moment, and of two servers the one that lacks leases fetches them.
     """
     words = []
     for node in ran:
+        if node not in stopped:
+            _call_off(node)
+            words.append(f"kea-dhcp4 on {node.name} was not stopped.")
+            continue
         try:
             start(pair, node)
-            ask(host_of(node), timers.call_off(_TIMER))
+            _call_off(node)
             words.append(f"kea-dhcp4 was started again on {node.name}.")
         except Refusal as refusal:
             words.append(f"{refusal.why}.")

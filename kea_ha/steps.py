@@ -148,6 +148,8 @@ def _put_back(pair: Pair, backup: Backup | None, agreed: Agreed) -> None:
     node = this_node(pair)
     undoing.begin(name="Try the earlier document", pair=pair, node=node, backup=backup)
     hold_together(name="Both hosts go on", pair=pair, after="trying the earlier documents")
+    undoing.mark_begun(name="Mark it as under way", pair=pair, node=node)
+    hold_together(name="Both hosts go on", pair=pair, after="marking the hosts")
     for turn, which in enumerate(("first", "second")):
         undoing.undo(name=f"Put back the {which} server's state", pair=pair, turn=turn)
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's undo")

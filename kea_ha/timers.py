@@ -1,12 +1,16 @@
 """A host that puts itself back: a timer of systemd's that runs a script there, unless called off.
 
 Pure. For what must end although whoever began it is gone: the operator's machine, or the way there.
-It ends with the host's uptime, as does what it is to end.
+It is gone after a reboot.
 """
 
 from __future__ import annotations
 
 import shlex
+from typing import Final
+
+#: The timer of a restore, which stops servers.
+RESTORE: Final = "kea-ha-restore"
 
 
 def arm(name: str, after_s: float, script: str) -> str:

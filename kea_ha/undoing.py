@@ -16,7 +16,6 @@ from pyinfra.api import FunctionCommand, StringCommand
 from kea_ha import acceptance, changes, checks, documents, keeping, layout, restoring
 from kea_ha.backups import Backup
 from kea_ha.facts import change_of_cas, changed, look_at, plan_for, read
-from kea_ha.live import CHANGING
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN, Goal
 from kea_ha.remote import (
@@ -32,14 +31,6 @@ from kea_ha.remote import (
 from kea_ha.rolling import await_health, counts_as_change, mark, own_words, put_back, who_serves
 from kea_ha.settings import Node, Pair, Problem
 
-#: How the mark begins, by where the state that is being put back is kept.
-_UNDOING = f"{CHANGING} (undoing)"
-_MARKS = {
-    layout.KEPT_DIR: CHANGING,
-    layout.KEPT_BEFORE_DIR: _UNDOING,
-    layout.RESTORED_DIR: f"{CHANGING} (restoring)",
-}
-
 
 @checked_operation
 def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: bool) -> Commands:
@@ -48,7 +39,7 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
     With a ``backup`` its documents are what is put back.
     """
     if backup is None:
-        goals = _goals(pair)
+        goals = changes.goals({n.name: look_at(n).state.get("unfinished", "") for n in pair.nodes})
         surveys = {node.name: read(node, goals[node.name]) for node in pair.nodes}
     else:
         checks.refuse(pair, list(restoring.document_objections(pair, backup)))
@@ -58,6 +49,8 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
             for node in pair.nodes
         }
     found = list(changes.undo_objections(pair, surveys, force=force, accept_outage=accept_outage))
+    if not force and not changes.is_marked(surveys.values()):
+        found += changes.hand_edits(pair, {node.name: look_at(node) for node in pair.nodes})
     if change_of_cas(pair) is not None:
         found.append(
             Problem(
@@ -80,24 +73,9 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
     yield from ()
 
 
-def _goals(pair: Pair) -> dict[str, str]:
-    """Where each host keeps the state to go back to.
-
-    A host that has no mark while its partner's says that it is being undone has been undone, and
-    keeps that as its last state.
-    """
-    marks = {n.name: look_at(n).state.get("unfinished", "") for n in pair.nodes}
-    undoing = any(one.startswith(_UNDOING) for one in marks.values())
-    cut_off = any(one.startswith(CHANGING) for one in marks.values()) and not undoing
-    return {
-        name: layout.KEPT_DIR if cut_off or (undoing and not one) else layout.KEPT_BEFORE_DIR
-        for name, one in marks.items()
-    }
-
-
 @checked_operation
 def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
-    """Have this host's Kea look at the document that it is to go back to, and mark the host."""
+    """Have this host's Kea look at the document that it is to go back to."""
     if pair.name not in RUN.changes:
         host.noop("nothing to undo")
         return
@@ -113,6 +91,7 @@ def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
             "exit $code; }",
         )
         if not answer.ok:
+            ask(host, f"rm -rf {layout.RESTORED_DIR}")
             raise Refusal(
                 f"the Kea on {node.name} does not take the document that it is to go back to. In "
                 f"its own words:\n{answer.words}",
@@ -120,7 +99,17 @@ def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
                 "Kea that is installed",
                 outcome="refused; nothing was changed",
             )
-        mark(node, _MARKS[goal.kept])
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+@checked_operation
+def mark_begun(*, pair: Pair, node: Node) -> Commands:
+    """Leave word on the host of what is being put back, now that both hosts can have it."""
+    if pair.name not in RUN.changes:
+        host.noop("nothing to undo")
+        return
+    if state.is_executing:
+        mark(node, changes.MARKS[RUN.goals[pair.name][node.name].kept])
     yield FunctionCommand(counts_as_change, (), {})
 
 
@@ -206,10 +195,15 @@ def keep(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
         host.noop("nothing was undone")
     else:
         goal = RUN.goals[pair.name][node.name]
-        # The mark last: until then a run that is cut off knows what to go back to.
-        if goal.kept != layout.KEPT_DIR:
-            yield StringCommand(keeping.keep_script(node), _stdin=goal.settings or "not known")
-        yield StringCommand("rm -rf", layout.UNFINISHED_FILE, layout.RESTORED_DIR)
+        # In one command, and the mark last: until then a run that is cut off knows what to go back
+        # to. What is kept already is not kept once more, or what was before it would be lost.
+        seen = look_at(node, anew=True) if state.is_executing else look_at(node)
+        there = keeping.is_kept(seen) and seen.kept_settings.strip() == goal.settings.strip()
+        keep_it = "" if goal.kept == layout.KEPT_DIR or there else keeping.keep_script(node) + "\n"
+        yield StringCommand(
+            f"{keep_it}rm -rf {layout.UNFINISHED_FILE} {layout.RESTORED_DIR}",
+            _stdin=goal.settings or "not known",
+        )
         changed(node)
     if state.is_executing:
         _say_the_end(pair, backup)

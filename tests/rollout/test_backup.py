@@ -124,7 +124,7 @@ def test_a_backup_changes_nothing_on_the_hosts(accepted: Accepted) -> None:
     found = backups.read(directory)
     for host in operator.pairs["office"]:
         files = found.hosts[host.name]
-        known = (*layout.DOCUMENTS, layout.SETTINGS_FILE, layout.UNITS_FILE)
+        known = (*layout.DOCUMENTS, *layout.ACCEPTED)
         wanted = {path for path in known if host.path(path).exists()}
         assert {layout.LEASES} | wanted == set(files)
         for path in wanted:

@@ -241,6 +241,21 @@ def test_a_subnet_goes_from_the_primary_first_and_needs_no_outage() -> None:
     assert not change.together
 
 
+def test_a_standby_that_is_down_is_brought_back_before_the_primary_loses_a_subnet() -> None:
+    """The primary alone serves, and may not be restarted."""
+    surveys = both(with_more("host-1"), down(with_more("host-2")))
+
+    assert ["host-2", "host-1"] == order(changes.plan_change(PAIR, surveys, ANCHORS))
+
+
+def test_a_subnet_of_a_change_that_was_cut_off_and_given_up_goes_from_the_primary_first() -> None:
+    """What runs is not known: what was accepted last, or what was to be."""
+    kept = accepted("host-1").kept
+    surveys = {host: marked(replace(with_more(host), kept=kept)) for host in ("host-1", "host-2")}
+
+    assert ["host-1", "host-2"] == order(changes.plan_change(PAIR, surveys, ANCHORS))
+
+
 def test_a_subnet_that_was_added_is_undone_from_the_primary_first() -> None:
     """An undo of an addition removes."""
     kept = accepted("host-1").kept
@@ -297,3 +312,23 @@ def test_an_undo_says_what_it_puts_back_and_wants_an_earlier_state() -> None:
         PAIR, both(replace(accepted("host-1"), kept={})), force=False, accept_outage=False
     )
     assert ["not kept on this host"] == [one.given for one in found]
+
+
+@pytest.mark.parametrize(
+    ("of_first", "of_second", "goes_back_to"),
+    [
+        ("", "", ("before", "before")),
+        ("changing since today", "changing since today", ("last", "last")),
+        ("", "changing since today", ("last", "last")),
+        ("changing (undoing) since today", "", ("before", "last")),
+        ("", "changing (restoring) since today", ("before", "last")),
+        ("changing (restoring) since today", "changing (restoring) since today", ("last", "last")),
+    ],
+)
+def test_what_an_undo_goes_back_to_is_told_by_the_marks(
+    of_first: str, of_second: str, goes_back_to: tuple[str, str]
+) -> None:
+    """Both hosts to one state of the pair, also when only one of them got to its end."""
+    found = changes.goals({"host-1": of_first, "host-2": of_second})
+
+    assert goes_back_to == tuple(kept.rpartition("/")[2] for kept in found.values())

@@ -145,7 +145,6 @@ def test_every_fault_has_its_way_back_first(kind: drills.Kind) -> None:
         "unit": "kea-dhcp4-server.service",
         "port": 8000,
         "interface": "eth0",
-        "certificate": "of another time\n",
     }
     fault = drills.fault_script(kind, **names)
     timer, _, rest = fault.partition("|| exit 1\n")

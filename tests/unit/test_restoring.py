@@ -14,9 +14,10 @@ from kea_ha import layout, leases, restoring
 from kea_ha.backups import Backup
 from kea_ha.layout import LEASES
 from kea_ha.leases import COLUMNS, LeaseFileError
+from kea_ha.plan import make_plan
 from kea_ha.settings import Problem
 from kea_ha.survey import Survey
-from tests.unit.surveys import SUBNETS, as_planned, lab_pair
+from tests.unit.surveys import SUBNETS, as_planned, lab_pair, survey_of
 
 PAIR = lab_pair()
 UNIT = layout.DEBIAN.dhcp4_unit
@@ -284,8 +285,10 @@ def test_a_subnet_is_one_of_the_pair_by_its_settings() -> None:
 # --- documents ------------------------------------------------------------------------------
 
 
+KEPT_CONF = f"{layout.KEPT_DIR}{layout.KEA_CONF}"
 DOCUMENTS = {
-    layout.KEA_CONF: b'{"Dhcp4": {"valid-lifetime": 7}}\n',
+    layout.KEA_CONF: b'{"Dhcp4": {"edited": "by hand"}}\n',
+    KEPT_CONF: b'{"Dhcp4": {"valid-lifetime": 7}}\n',
     layout.SETTINGS_FILE: b'{"valid_lifetime": 7}\n',
     layout.UNITS_FILE: f"{UNIT}\n".encode(),
 }
@@ -299,7 +302,7 @@ def test_a_backup_makes_an_accepted_state_of_its_documents_and_the_hosts_certifi
 
     assert {layout.KEA_CONF} == set(survey.kept) & set(layout.DOCUMENTS)
     kept = survey.kept[layout.KEA_CONF]
-    assert DOCUMENTS[layout.KEA_CONF].decode() == kept.content
+    assert DOCUMENTS[KEPT_CONF].decode() == kept.content
     assert ("640", "root:_kea") == (kept.mode, kept.owner)
     assert '{"valid_lifetime": 7}\n' == survey.kept_settings
     for path in (*layout.HA_FILES, *layout.API_FILES):
@@ -307,18 +310,20 @@ def test_a_backup_makes_an_accepted_state_of_its_documents_and_the_hosts_certifi
     assert live.files == survey.files
 
 
-def test_a_document_that_the_host_lacks_is_to_be_kea_s_or_root_s() -> None:
-    """As the rollout would have written it."""
-    live = replace(as_planned(PAIR, "host-1"), files={})
-    drop_in = layout.DEBIAN.dhcp4_dropin
+def test_documents_that_the_host_lacks_are_to_be_as_a_rollout_writes_them() -> None:
+    """By mode and owner: else the pair would not be accepted with them."""
+    wished = make_plan(lab_pair(firewall="nftables"), PAIR.node("host-1"), survey_of("host-1"))
+    saved = {f"{layout.KEPT_DIR}{one.path}": one.content.encode() for one in wished.files}
+    fresh = replace(as_planned(PAIR, "host-1"), files={})
 
-    kept = restoring.accepted_state(live, {**DOCUMENTS, drop_in: b"[Service]\n"}).kept
+    kept = restoring.accepted_state(fresh, {**DOCUMENTS, **saved}).kept
 
-    assert ("640", "root:_kea") == (kept[layout.KEA_CONF].mode, kept[layout.KEA_CONF].owner)
-    assert ("644", "root:root") == (kept[drop_in].mode, kept[drop_in].owner)
+    assert layout.FIREWALL_CONF in kept
+    for one in wished.files:
+        assert one.is_as(kept[one.path]), one.path
 
 
-@pytest.mark.parametrize("missing", DOCUMENTS)
+@pytest.mark.parametrize("missing", [KEPT_CONF, layout.SETTINGS_FILE, layout.UNITS_FILE])
 def test_documents_want_a_backup_of_an_accepted_state_of_both(missing: str) -> None:
     """Of a host that could not be reached, or was never accepted, there is none."""
     part = {path: text for path, text in DOCUMENTS.items() if path != missing}
@@ -331,3 +336,12 @@ def test_documents_want_a_backup_of_an_accepted_state_of_both(missing: str) -> N
     )
     (problem,) = restoring.document_objections(PAIR, backup_of(host_1=DOCUMENTS))
     assert "host-2" == problem.where
+
+
+def test_documents_of_two_settings_are_no_state_of_a_pair() -> None:
+    """The backup was made while one of the two had been accepted, and the other not yet."""
+    other = {**DOCUMENTS, layout.SETTINGS_FILE: b"{}"}
+
+    (problem,) = restoring.document_objections(PAIR, backup_of(host_1=DOCUMENTS, host_2=other))
+
+    assert "different settings" in problem.given
