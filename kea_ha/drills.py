@@ -22,7 +22,7 @@ from kea_ha.survey import Survey
 #: How long a host is given to be put back by its own timer, whatever becomes of the drill, in s.
 PUT_BACK_S = 900
 #: Beyond what the settings imply: for starting, measuring, and a busy machine, in seconds.
-MARGIN_S = 0.5
+MARGIN_S = 1.0
 #: Kea's own limit on a request to a host that says nothing, in seconds; not configurable.
 REQUEST_S = 10
 #: How long a server may take from the order to start until it asks its partner, in seconds.
