@@ -172,8 +172,8 @@ def problems(
     closed = [name for name, one in seen.items() if _lease_file_is_closed(one.survey)]
     if len(closed) == len(seen):
         yield Problem(
-            "the lease files",
-            "such that Kea can open none of those that are there",
+            "the lease file of each host that answers",
+            "one that Kea cannot open",
             "one host that still has the leases",
             "bring them back from a backup: pyinfra -y inventory.py runbook/restore.py",
             where=pair.name,
