@@ -136,23 +136,36 @@ MARKS: Mapping[str, str] = {
 }
 
 
-def goals(marks: Mapping[str, str]) -> Mapping[str, str]:
-    """Where each host keeps the state to go back to, by how the hosts are marked.
+_BACK_TO = ", back to "
 
-    A host that has no mark while its partner's says that it is being undone has been undone, and
-    keeps that as its last state; in the same way a backup's, before which is the one to go back to.
+
+def mark_text(how: str, since: str, back_to: str) -> str:
+    """A mark of a change: how it begins, since when, and the accepted state to go back to."""
+    return f"{how} since {since}{_BACK_TO}{back_to}"
+
+
+def back_to(surveys: Iterable[Survey]) -> str:
+    """The accepted state to go back to of a change that was begun; empty if that is not known."""
+    marks = [one.state.get("unfinished", "") for one in surveys]
+    names = {m.partition(_BACK_TO)[2].strip() for m in marks if m.startswith(CHANGING)}
+    return names.pop() if len(names) == 1 else ""
+
+
+def goals(surveys: Mapping[str, Survey]) -> Mapping[str, str]:
+    """Where each host keeps the accepted state that the pair is to go back to.
+
+    Of a change that was begun that is what its marks say, else what was accepted before the last
+    one. It is the same state on both, wherever each keeps it by now; empty where a host does not.
     """
-    how = {kept: any(m.startswith(mark) for m in marks.values()) for kept, mark in MARKS.items()}
-    last, before = layout.KEPT_DIR, layout.KEPT_BEFORE_DIR
-    if how[layout.KEPT_BEFORE_DIR]:
-        of_marked, of_other = before, last
-    elif how[layout.RESTORED_DIR]:
-        of_marked, of_other = last, before
-    elif how[layout.KEPT_DIR]:
-        of_marked, of_other = last, last
+    if is_marked(surveys.values()):
+        wanted = back_to(surveys.values())
     else:
-        of_marked, of_other = before, before
-    return {name: of_marked if mark else of_other for name, mark in marks.items()}
+        names = {one.kept_names.get(layout.KEPT_BEFORE_DIR, "") for one in surveys.values()}
+        wanted = names.pop() if len(names) == 1 else ""
+    return {
+        host: next((d for d, name in one.kept_names.items() if wanted and name == wanted), "")
+        for host, one in surveys.items()
+    }
 
 
 def undo_objections(

@@ -26,6 +26,16 @@ def is_of(pair: Pair, survey: Survey) -> bool:
     return survey.kept_settings.strip() == settings_text(pair)
 
 
+def name_of(pair: Pair, surveys: Iterable[Survey]) -> str:
+    """What the state that stands on both hosts is called, if one of them has kept it already.
+
+    The other one has not come so far: it keeps another state, by another name.
+    """
+    names = [one.kept_names.get(layout.KEPT_DIR, "") for one in surveys]
+    done = [n for n, s in zip(names, surveys, strict=True) if is_kept(s) and is_of(pair, s)]
+    return done[0] if len(done) == 1 and len(set(names)) > 1 else ""
+
+
 def settings_text(pair: Pair) -> str:
     """The pair's settings as one line, to compare a later run's with."""
     return json.dumps(pair.settings.model_dump(mode="json"), sort_keys=True)
@@ -45,17 +55,20 @@ def differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(p for p in paths if digest(survey.files, p) != digest(survey.kept, p))
 
 
-def keep_script(node: Node) -> str:
-    """Keep what stands on the host now; what was kept before stays once more.
+def keep_script(node: Node, name: str) -> str:
+    """Keep what stands on the host now under this name; what was kept before stays once more.
 
-    The script reads the settings that it was accepted with. The kept state is complete under its
-    name, or not there: it takes it by a rename.
+    The name is that of a state of the pair, the same on both hosts. The script reads the settings
+    that it was accepted with. The kept state is complete under its directory's name, or not there:
+    it takes that by a rename.
     """
     return _KEEP.format(
         last=layout.KEPT_DIR,
         before=layout.KEPT_BEFORE_DIR,
         settings=layout.KEPT_SETTINGS,
         units_file=layout.KEPT_UNITS,
+        name=shlex.quote(name),
+        name_file=layout.KEPT_NAME,
         files=shlex.join((*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
         units=shlex.join(ALL_UNITS),
     )
@@ -93,6 +106,7 @@ ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
 # In /, since cp of Debian 12 looks there for the directories that it is to make alike.
 _KEEP = """set -e; umask 077; cd /
 rm -rf {last}.new; mkdir -p {last}.new; cat > {last}.new/{settings}
+echo {name} > {last}.new/{name_file}
 for file in {files}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
 for unit in {units}; do
   ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"

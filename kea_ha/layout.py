@@ -129,7 +129,9 @@ KEPT_DIR: Final = f"{STATE_DIR}/last"
 KEPT_BEFORE_DIR: Final = f"{STATE_DIR}/before"
 #: The same of a backup, while its documents are put back.
 RESTORED_DIR: Final = f"{STATE_DIR}/restored"
-#: In each of them: the settings that it was accepted with, and which of our units were enabled.
+#: In each of them: the settings that it was accepted with, which of our units were enabled, and a
+#: name, the same on both hosts, by which the two know one state of the pair.
+KEPT_NAME: Final = "name"
 KEPT_SETTINGS: Final = "settings"
 KEPT_UNITS: Final = "units"
 SETTINGS_FILE: Final = f"{KEPT_DIR}/{KEPT_SETTINGS}"

@@ -110,7 +110,11 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
         host.noop(f"{node.name} is known as accepted")
         return
     if not kept:
-        yield StringCommand(keeping.keep_script(node), _stdin=keeping.settings_text(pair))
+        # One state of the pair has one name: that of a run that was cut off, if a host came so far.
+        name = keeping.name_of(pair, judged) or RUN.name
+        if seen.kept_names.get(layout.KEPT_DIR) != name:
+            script = keeping.keep_script(node, name)
+            yield StringCommand(script, _stdin=keeping.settings_text(pair), _timeout=180)
     elif not same_settings:
         text = keeping.settings_text(pair)
         yield write(layout.SETTINGS_FILE, text, mode="600", owner="root:root")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
@@ -38,9 +38,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Goal:
-    """An accepted state to go back to: where it is kept, and its settings and files."""
+    """An accepted state to go back to: where it is kept, its name, and its settings and files."""
 
     kept: str
+    name: str
     settings: str
     files: Mapping[str, RemoteFile] = field(repr=False)
 
@@ -49,6 +50,8 @@ class Goal:
 class Run:
     """What this process knows. Keys are host names, or pair names where it says so."""
 
+    #: What a state of a pair is called that is accepted in this run.
+    name: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}")
     scripts: tuple[str, ...] = ()
     dry: bool = False
     pairs: dict[str, Pair] = field(default_factory=dict)

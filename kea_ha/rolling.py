@@ -129,7 +129,8 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     """Put back the last accepted state on this host, as its partner does on its own."""
     said = f"both restarted with the change: {refusal.why}{own_words(node)}"
     say("    undoing: the host gets back its last accepted state, as its partner does")
-    script = keeping.put_back_script() + keeping.restart_script(keeping.ALL_UNITS)
+    kept = _last_accepted(node)
+    script = keeping.put_back_script(kept) + keeping.restart_script(keeping.ALL_UNITS, kept)
     answer = ask(host, script, timeout_s=120)
     changed(node)
     names = tuple(one.name for one in pair.nodes)
@@ -144,8 +145,9 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
             names,
             "undone, and the pair is not healthy",
         )
-    ask(host, f"rm -f {layout.UNFINISHED_FILE}")
-    changed(node)
+    if kept == layout.KEPT_DIR:
+        ask(host, f"rm -f {layout.UNFINISHED_FILE}")
+        changed(node)
     checks.only_once(pair)
     return Refusal(
         f"{said}\nThe last accepted state was put back on both, and the pair is healthy again.",
@@ -172,7 +174,7 @@ def _roll(pair: Pair, mine: HostChange, *, before: tuple[HostChange, ...]) -> No
     if not done and changes.is_marked([look_at(partner)]):
         done = [(partner, keeping.ALL_UNITS)]  # changed by a run that was cut off
     try:
-        mark(node)
+        mark(pair, node)
         say(f"    writing what changes on {node.name}; its server runs on")
         put_in_place(pair, node)
         if mine.restarts or not acceptance.answers(look_at(node)):
@@ -197,7 +199,7 @@ def _prepare_together(pair: Pair, node: Node) -> None:
     """Write what changes on this host, for both to be restarted when it is written on both."""
     partner = pair.partner_of(node)
     try:
-        mark(node)
+        mark(pair, node)
         say(f"    writing what changes on {node.name}; its server runs on")
         put_in_place(pair, node)
     except Refusal as refusal:
@@ -205,18 +207,25 @@ def _prepare_together(pair: Pair, node: Node) -> None:
         raise _undone(pair, [(node, ()), *also], refusal) from refusal
 
 
-def mark(node: Node, how: str = CHANGING) -> None:
-    """Leave word that a change is under way here: a run that finds it may go on with it."""
-    if not look_at(node).state.get("unfinished", "").startswith(how):
-        note = f"{how} since {time.strftime('%F %T %z')}\n"
-        run_commands([
-            write(layout.UNFINISHED_FILE, note, mode="600", owner="root:root"),
-            rename(layout.UNFINISHED_FILE),
-        ])  # fmt: skip
-        changed(node)
+def mark(pair: Pair, node: Node, how: str = CHANGING, back_to: str = "") -> None:
+    """Leave word that a change is under way here: a run that finds it may go on with it.
+
+    With it, which accepted state to go back to: if not ``back_to``, the one that a run that was cut
+    off has left word of on either host, else the last.
+    """
     if not look_at(node).kept:
         # Rolled out before states were kept: what stands here now is what was accepted.
-        run_commands([StringCommand(keeping.keep_script(node), _stdin="not known")])
+        script = keeping.keep_script(node, RUN.name)
+        run_commands([StringCommand(script, _stdin="not known")])
+        changed(node)
+    if not look_at(node).state.get("unfinished", "").startswith(how):
+        last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
+        goal = back_to or changes.back_to(_surveys(pair).values()) or last
+        note = changes.mark_text(how, time.strftime("%F %T %z"), goal)
+        run_commands([
+            write(layout.UNFINISHED_FILE, f"{note}\n", mode="600", owner="root:root"),
+            rename(layout.UNFINISHED_FILE),
+        ])  # fmt: skip
         changed(node)
 
 
@@ -414,7 +423,11 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     for node, restart in undo:
         say(f"    undoing: {node.name} gets back its last accepted state")
         try:
-            put_back(pair, node, restart)
+            kept = _last_accepted(node)
+            put_back(pair, node, restart, kept)
+            if kept == layout.KEPT_DIR:
+                ask(host_of(node), f"rm -f {layout.UNFINISHED_FILE}")
+                changed(node)
         except NotHealthy as second:
             return Refusal(
                 f"{said}\nThe last accepted state was put back on {node.name}, but {second.why}.\n"
@@ -446,11 +459,15 @@ _SETTINGS_FIRST = "put the settings right first: the next deploy.py would try th
 _AS_BEFORE = "undone; the pair is as it was before"
 
 
-def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layout.KEPT_DIR) -> None:
-    """Put back an accepted state, its partner serving, and see the pair healthy again.
+def _last_accepted(node: Node) -> str:
+    """Where this host keeps what was accepted before the change that is being made."""
+    seen = look_at(node)
+    found = changes.goals({node.name: seen})[node.name] if changes.is_marked([seen]) else ""
+    return found or layout.KEPT_DIR
 
-    The mark goes with it, unless it is an earlier state, which is to be kept as the last one first.
-    """
+
+def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str) -> None:
+    """Put back an accepted state, its partner serving, and see the pair healthy again."""
     on = host_of(node)
     if unit_of(pair) in restart:
         free_of_clients(pair, node)
@@ -470,9 +487,6 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str = layou
         await_health(pair)
     except Refusal as refusal:
         raise NotHealthy(refusal.why, refusal.remedy) from refusal
-    if kept == layout.KEPT_DIR:
-        ask(on, f"rm -f {layout.UNFINISHED_FILE}")
-        changed(node)
 
 
 def _anew(pair: Pair) -> dict[str, Survey]:

@@ -155,7 +155,9 @@ def _put_back(pair: Pair, backup: Backup | None, agreed: Agreed) -> None:
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's undo")
     undoing.undo_together(name="Put back both at once, if that was accepted", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="undoing both at once")
-    undoing.keep(name="Take it for what was accepted last", pair=pair, node=node, backup=backup)
+    undoing.keep(name="Take it for what was accepted last", pair=pair, node=node)
+    hold_together(name="Both hosts go on", pair=pair, after="keeping what was put back")
+    undoing.end(name="Mark it as done", pair=pair, node=node, backup=backup)
 
 
 @deploy("Upgrade")

@@ -137,6 +137,8 @@ class Survey:
     started_from: Mapping[str, str]
     kept: Mapping[str, RemoteFile]
     kept_settings: str
+    #: Of each directory that an accepted state is kept in, that state's name.
+    kept_names: Mapping[str, str]
     firewall: str
     leases: int
     lease_headers: Mapping[str, str]
@@ -176,6 +178,10 @@ class Survey:
         )
 
 
+#: Where accepted states are kept for an undo.
+_KEPT_PLACES = (layout.KEPT_DIR, layout.KEPT_BEFORE_DIR)
+
+
 def build_script(own: OwnCertificates | None = None, kept: str = layout.KEPT_DIR) -> str:
     """The survey as one shell script.
 
@@ -197,6 +203,7 @@ def build_script(own: OwnCertificates | None = None, kept: str = layout.KEPT_DIR
         keys=quoted(keys),
         kept=quoted([f"{kept}{path}" for path in layout.KEPT]),
         settings=f"{kept}/{layout.KEPT_SETTINGS}",
+        names=quoted([f"{place}/{layout.KEPT_NAME}" for place in _KEPT_PLACES]),
         state=layout.STATE_DIR,
         started=layout.STARTED_DIR,
         socket=layout.CONTROL_SOCKET,
@@ -241,11 +248,13 @@ tell secret {secrets}
 tell certificate {certificates}
 tell kept {kept}
 tell settings {settings}
+tell name {names}
 tell state {state}/*
 tell started {started}/*
 # Those that may be read. The secrets are not among them.
 set --
-for file in /etc/os-release {documents} {certificates} {kept} {settings} {state}/* {started}/*; do
+for file in /etc/os-release {documents} {certificates} {kept} {settings} {names} \
+  {state}/* {started}/*; do
   [ -f "$file" ] && set -- "$@" "$file"
 done
 say attributes; stat -c '%a %U:%G %n' "$@" {secrets}
@@ -354,6 +363,9 @@ def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
         started_from={_name(path): "\n".join(contents.get(path, ())) for path in told("started")},
         kept={_place(path): one for path, one in files("kept").items()},
         kept_settings="\n".join(line for p in told("settings") for line in contents.get(p, ())),
+        kept_names={
+            path.rpartition("/")[0]: "".join(contents.get(path, ())) for path in told("name")
+        },
         firewall="\n".join(lines("firewall")),
         leases=sum(int(count) for count in lines("leases")),
         lease_headers={path: "".join(body)[1:] for path, body in each("lease_header")},

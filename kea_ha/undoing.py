@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand
@@ -39,8 +40,13 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
     With a ``backup`` its documents are what is put back.
     """
     if backup is None:
-        goals = changes.goals({n.name: look_at(n).state.get("unfinished", "") for n in pair.nodes})
-        surveys = {node.name: read(node, goals[node.name]) for node in pair.nodes}
+        goals = changes.goals({node.name: look_at(node) for node in pair.nodes})
+        surveys = {
+            node.name: read(node, goals[node.name])
+            if goals[node.name]
+            else replace(look_at(node), kept={})
+            for node in pair.nodes
+        }
     else:
         checks.refuse(pair, list(restoring.document_objections(pair, backup)))
         goals = dict.fromkeys((node.name for node in pair.nodes), layout.RESTORED_DIR)
@@ -64,7 +70,12 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
     checks.refuse(pair, found)
     RUN.changes.pop(pair.name, None)
     RUN.goals[pair.name] = {
-        name: Goal(kept, surveys[name].kept_settings, surveys[name].kept)
+        name: Goal(
+            kept,
+            backup.directory.resolve().name if backup else surveys[name].kept_names.get(kept, ""),
+            surveys[name].kept_settings,
+            surveys[name].kept,
+        )
         for name, kept in goals.items()
     }
     if planned := changes.plan_undo(pair, surveys):
@@ -109,7 +120,10 @@ def mark_begun(*, pair: Pair, node: Node) -> Commands:
         host.noop("nothing to undo")
         return
     if state.is_executing:
-        mark(node, changes.MARKS[RUN.goals[pair.name][node.name].kept])
+        goal = RUN.goals[pair.name][node.name]
+        # A restore goes on to the backup, and back to what was accepted before it.
+        back_to = "" if goal.kept == layout.RESTORED_DIR else goal.name
+        mark(pair, node, changes.MARKS[goal.kept], back_to)
     yield FunctionCommand(counts_as_change, (), {})
 
 
@@ -124,7 +138,11 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
         remedy=AGAIN,
     )
     units = backup.hosts[node.name][layout.UNITS_FILE].decode()
-    own = {layout.KEPT_SETTINGS: goal.settings, layout.KEPT_UNITS: units}
+    own = {
+        layout.KEPT_SETTINGS: goal.settings,
+        layout.KEPT_UNITS: units,
+        layout.KEPT_NAME: goal.name,
+    }
     given = [(f"/{name}", text, "600", "root:root") for name, text in own.items()]
     given += [
         (path, one.content or "", one.mode, one.owner)
@@ -189,21 +207,29 @@ def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
 
 
 @checked_operation
-def keep(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
+def keep(*, pair: Pair, node: Node) -> Commands:
     """Take what was put back for what was accepted last; what was undone is kept before it."""
     if pair.name not in RUN.changes:
         host.noop("nothing was undone")
+        return
+    goal = RUN.goals[pair.name][node.name]
+    if look_at(node).kept_names.get(layout.KEPT_DIR) == goal.name:
+        # Kept a second time, it would take the place of what was undone.
+        host.noop("it is kept already")
+        return
+    yield StringCommand(
+        keeping.keep_script(node, goal.name), _stdin=goal.settings or "not known", _timeout=180
+    )
+    changed(node)
+
+
+@checked_operation
+def end(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
+    """Both keep it: nothing is under way any longer."""
+    if pair.name not in RUN.changes:
+        host.noop("nothing was undone")
     else:
-        goal = RUN.goals[pair.name][node.name]
-        # In one command, and the mark last: until then a run that is cut off knows what to go back
-        # to. What is kept already is not kept once more, or what was before it would be lost.
-        seen = look_at(node, anew=True) if state.is_executing else look_at(node)
-        there = keeping.is_kept(seen) and seen.kept_settings.strip() == goal.settings.strip()
-        keep_it = "" if goal.kept == layout.KEPT_DIR or there else keeping.keep_script(node) + "\n"
-        yield StringCommand(
-            f"{keep_it}rm -rf {layout.UNFINISHED_FILE} {layout.RESTORED_DIR}",
-            _stdin=goal.settings or "not known",
-        )
+        yield StringCommand("rm -rf", layout.UNFINISHED_FILE, layout.RESTORED_DIR)
         changed(node)
     if state.is_executing:
         _say_the_end(pair, backup)

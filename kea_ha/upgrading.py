@@ -87,7 +87,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
     install = f"{operations.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
     stopped = upgraded = False
     try:
-        mark(node, upgrades.UPGRADING)
+        mark(pair, node, upgrades.UPGRADING)
         if mine.has != mine.gets:
             say(f"    fetching Kea {mine.gets}; the server runs on")
             run_commands([operations.apt_get(f"--download-only {install}")])

@@ -82,7 +82,9 @@ def accepted(host: str, **facts: Any) -> Survey:
     survey = as_planned(PAIR, host)
     kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
     settings = keeping.settings_text(PAIR)
-    return replace(survey, **{"kept": kept, "kept_settings": settings, **facts})
+    names = {layout.KEPT_DIR: "second", layout.KEPT_BEFORE_DIR: "first"}
+    own = {"kept": kept, "kept_settings": settings, "kept_names": names}
+    return replace(survey, **{**own, **facts})
 
 
 def both(of_first: Survey | None = None, of_second: Survey | None = None) -> dict[str, Survey]:

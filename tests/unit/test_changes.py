@@ -9,6 +9,7 @@ import pytest
 
 from kea_ha import changes, keeping, layout
 from kea_ha.certificates import inspect
+from kea_ha.live import CHANGING
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Survey
 from tests.unit.surveys import (
@@ -314,21 +315,57 @@ def test_an_undo_says_what_it_puts_back_and_wants_an_earlier_state() -> None:
     assert ["not kept on this host"] == [one.given for one in found]
 
 
+LAST, BEFORE = layout.KEPT_DIR, layout.KEPT_BEFORE_DIR
+
+
+def keeps(last: str, before: str, mark: str = "", goal: str = "") -> Survey:
+    """A host that keeps the states of these names, and is marked in this way."""
+    text = changes.mark_text(mark, "today", goal)
+    state = {"unfinished": text} if mark else {}
+    names = {LAST: last, BEFORE: before}
+    return accepted("host-1", kept_names=names, state={"accepted": "today", **state})
+
+
+UNDOING, RESTORING = changes.MARKS[BEFORE], changes.MARKS[layout.RESTORED_DIR]
+
+
 @pytest.mark.parametrize(
-    ("of_first", "of_second", "goes_back_to"),
+    ("first", "second", "back_to"),
     [
-        ("", "", ("before", "before")),
-        ("changing since today", "changing since today", ("last", "last")),
-        ("", "changing since today", ("last", "last")),
-        ("changing (undoing) since today", "", ("before", "last")),
-        ("", "changing (restoring) since today", ("before", "last")),
-        ("changing (restoring) since today", "changing (restoring) since today", ("last", "last")),
+        # Nothing is under way: to what was accepted before the last change.
+        (keeps("2", "1"), keeps("2", "1"), (BEFORE, BEFORE)),
+        # A change that was cut off, also when one of the two had kept it already.
+        (keeps("2", "1", CHANGING, "2"), keeps("2", "1"), (LAST, LAST)),
+        (keeps("3", "2"), keeps("2", "1", CHANGING, "2"), (BEFORE, LAST)),
+        # An undo that was cut off: before, in, or after the other host's turn.
+        (keeps("2", "1", UNDOING, "1"), keeps("2", "1"), (BEFORE, BEFORE)),
+        (keeps("1", "2", UNDOING, "1"), keeps("2", "1", UNDOING, "1"), (LAST, BEFORE)),
+        (keeps("1", "2"), keeps("2", "1", UNDOING, "1"), (LAST, BEFORE)),
+        # A restore that was cut off goes back to what was accepted before it.
+        (keeps("backup", "2"), keeps("2", "1", RESTORING, "2"), (BEFORE, LAST)),
+        (keeps("2", "1"), keeps("2", "1", RESTORING, "2"), (LAST, LAST)),
+        # What one of them no longer keeps, or never had, is no state of the pair to go back to.
+        (keeps("2", "1"), keeps("2", "0"), ("", "")),
+        (keeps("4", "3"), keeps("2", "1", CHANGING, "2"), ("", LAST)),
+        (keeps("2", ""), keeps("2", ""), ("", "")),
     ],
 )
-def test_what_an_undo_goes_back_to_is_told_by_the_marks(
-    of_first: str, of_second: str, goes_back_to: tuple[str, str]
+def test_an_undo_goes_back_to_one_state_of_the_pair(
+    first: Survey, second: Survey, back_to: tuple[str, str]
 ) -> None:
-    """Both hosts to one state of the pair, also when only one of them got to its end."""
-    found = changes.goals({"host-1": of_first, "host-2": of_second})
+    """Wherever each host keeps it by now."""
+    found = changes.goals({"host-1": first, "host-2": second})
 
-    assert goes_back_to == tuple(kept.rpartition("/")[2] for kept in found.values())
+    assert back_to == tuple(found.values())
+
+
+def test_a_state_that_one_host_has_kept_is_kept_by_the_other_under_its_name() -> None:
+    """The run that accepted it was cut off in between."""
+    done = accepted("host-1", kept_names={LAST: "3", BEFORE: "2"})
+    not_yet = replace(
+        accepted("host-2", kept_names={LAST: "2", BEFORE: "1"}), kept_settings="others"
+    )
+
+    assert "3" == keeping.name_of(PAIR, [done, not_yet])
+    assert "" == keeping.name_of(PAIR, [done, replace(not_yet, kept_names=done.kept_names)])
+    assert "" == keeping.name_of(PAIR, [not_yet, not_yet])
