@@ -190,11 +190,13 @@ class _Drill:
             self._await_acks(asking, _ENOUGH, "clients are served")
             begun = time.time()
             broken = True
+            RUN.warn(self.pair, self._word)  # for one that is interrupted, which ends at once
             self._on_victims(back=False)
             fault = time.time()
             say(f"    {self.kind.what}")
             self._let_it_work(fault)
             self._on_victims(back=True)
+            RUN.warnings[self.pair.name].remove(self._word)
             broken = False
             repaired = time.time()
             say("    put back; waiting until the pair is healthy")
@@ -212,10 +214,22 @@ class _Drill:
         asking.join(timeout=30)
         return self._scenario(told, begun - 2, fault, repaired, accepted, lost)
 
+    @property
+    def _word(self) -> str:
+        """How to put the hosts back at once, should this run not do it."""
+        names = " and ".join(node.name for node in drills.victims(self.pair, self.kind))
+        if not self.kind.fault:
+            return f"the drill took the power of {names}: `lab start {names}` gives it back"
+        return (
+            f"the drill broke {names}: `systemctl start {drills.TIMER}.service` there puts it back "
+            f"at once, its timer does within {drills.PUT_BACK_S // 60} minutes"
+        )
+
     def _put_back_after(self, error: BaseException) -> None:
         """Put the hosts back; when that fails, too, tell of both."""
         try:
             self._on_victims(back=True)
+            RUN.warnings[self.pair.name].remove(self._word)
         except Refusal as second:
             first = f"{error.why}; " if isinstance(error, Refusal) else ""
             raise Refusal(f"{first}{second.why}", second.remedy) from error
@@ -313,9 +327,9 @@ class _Drill:
         victims = drills.victims(self.pair, self.kind)
         do = self._power if not self.kind.fault else self._script
         jobs = [gevent.spawn(_words_of, do, node, back) for node in victims]
-        gevent.joinall(jobs, raise_error=True)
+        gevent.joinall(jobs)
         for node, job in zip(victims, jobs, strict=True):
-            if words := job.value:
+            if words := job.get():
                 raise Refusal(
                     f"{node.name} could not be {'put back' if back else 'broken'}: {words}",
                     f"its own timer puts it back within {drills.PUT_BACK_S // 60} minutes "

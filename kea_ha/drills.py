@@ -120,11 +120,13 @@ _SAVED, _EXPIRED = (f"{layout.STATE_DIR}/drill-{name}.crt" for name in ("saved",
 _EXPIRE = f"""cp -p {layout.HA_CERTIFICATE} {_SAVED} && cp -p {_SAVED} {_EXPIRED} &&
 cat > {_EXPIRED} && cp -p {_EXPIRED} {layout.HA_CERTIFICATE}.new &&
 mv -f {layout.HA_CERTIFICATE}.new {layout.HA_CERTIFICATE} && systemctl restart {{unit}}"""
-_UNEXPIRE = f"""code=0
-if [ -f {_EXPIRED} ] && cmp -s {_EXPIRED} {layout.HA_CERTIFICATE}; then
-  mv -f {_SAVED} {layout.HA_CERTIFICATE} && systemctl restart {{unit}} || code=1
+_UNEXPIRE = f"""[ -f {_SAVED} ] || exit 0
+if cmp -s {_EXPIRED} {layout.HA_CERTIFICATE}; then
+  cp -p {_SAVED} {layout.HA_CERTIFICATE}.new || exit 1
+  mv -f {layout.HA_CERTIFICATE}.new {layout.HA_CERTIFICATE} || exit 1
 fi
-rm -f {_SAVED} {_EXPIRED}; (exit $code)"""
+! cmp -s {_SAVED} {layout.HA_CERTIFICATE} || systemctl restart {{unit}} || exit 1
+rm -f {_SAVED} {_EXPIRED}"""
 
 _PRIMARY, _STANDBY = status.PRIMARY, status.STANDBY
 KINDS: Mapping[str, Kind] = {
@@ -224,8 +226,11 @@ def fault_script(kind: Kind, **names: object) -> str:
 
 
 def way_back_script(kind: Kind, **names: object) -> str:
-    """Put the host back, and its timer away."""
-    return f"{kind.way_back.format(**names)}\ncode=$?; {timers.call_off(TIMER)}; exit $code"
+    """Put the host back, and its timer away if that worked."""
+    return (
+        f"(\n{kind.way_back.format(**names)}\n)\n"
+        f"code=$?; [ $code -ne 0 ] || {timers.call_off(TIMER)}; exit $code"
+    )
 
 
 def implied(pair: Pair, kind: Kind) -> Implied:

@@ -18,7 +18,7 @@ from kea_ha.checks import EVIDENCE
 from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
-from kea_ha.remote import AS_ROOT, Commands, Refusal, ask, checked_operation
+from kea_ha.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask, checked_operation
 from kea_ha.settings import Node, Pair
 
 
@@ -114,7 +114,7 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
         name = keeping.name_of(pair, judged) or RUN.name
         if seen.kept_names.get(layout.KEPT_DIR) != name:
             script = keeping.keep_script(node, name)
-            yield StringCommand(script, _stdin=keeping.settings_text(pair), _timeout=180)
+            yield StringCommand(script, _stdin=keeping.settings_text(pair), _timeout=SERVICE_S)
     elif not same_settings:
         text = keeping.settings_text(pair)
         yield write(layout.SETTINGS_FILE, text, mode="600", owner="root:root")

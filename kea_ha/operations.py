@@ -18,7 +18,7 @@ from pyinfra.api.command import QuoteString
 from kea_ha import layout, plan
 from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.plan import Wanted
-from kea_ha.remote import Commands, Refusal, ask, checked_operation, say
+from kea_ha.remote import SERVICE_S, Commands, Refusal, ask, checked_operation, say
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
 
@@ -128,12 +128,14 @@ def adopt(*, node: Node) -> Commands:
     running = [unit for unit in own if seen.unit(unit).is_active]
     running += seen.dhcp_units(layout.FOREIGN_UNITS)
     for unit in running:
-        yield StringCommand("systemctl disable --quiet --now", unit)
+        yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
     kept = f"{layout.STATE_DIR}/adopted"
     yield StringCommand(
         f"umask 077; mkdir -p {kept} && for dir in /etc/kea /var/lib/kea /etc/dhcp /var/lib/dhcp"
         " /etc/dnsmasq.conf /etc/dnsmasq.d /var/lib/misc; do [ ! -e $dir ] || "
-        f"[ -e {kept}$dir ] || {{ mkdir -p {kept}${{dir%/*}} && cp -a $dir {kept}$dir; }}; done"
+        f"[ -e {kept}$dir ] || {{ mkdir -p {kept}${{dir%/*}} && rm -rf {kept}$dir.new && "
+        f"cp -a $dir {kept}$dir.new && mv {kept}$dir.new {kept}$dir; }} || exit 1; done",
+        _timeout=1800,
     )
     changed(node)
 
@@ -225,7 +227,7 @@ def service(*, pair: Pair, node: Node, which: str) -> Commands:
     found = seen.unit(unit)
     if which == "agent" and not wished.has_agent:
         if found.is_active or found.enabled == "enabled":
-            yield StringCommand("systemctl disable --quiet --now", unit)
+            yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
             changed(node)
         else:
             host.noop(f"{unit} is not wanted and does not run")
@@ -243,7 +245,9 @@ def service(*, pair: Pair, node: Node, which: str) -> Commands:
         changed(node)
         return  # it would not have started at boot; it runs as it should
     # A restart that failed leaves systemd's own counters; they must not decide over this one.
-    yield StringCommand("systemctl reset-failed", unit, "2>/dev/null; systemctl restart", unit)
+    yield StringCommand(
+        "systemctl reset-failed", unit, "2>/dev/null; systemctl restart", unit, _timeout=SERVICE_S
+    )
     changed(node)
 
 

@@ -26,6 +26,7 @@ from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,
     POLL_S,
+    SERVICE_S,
     Commands,
     PartnerFailed,
     Refusal,
@@ -230,8 +231,14 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
         place = f"{layout.STATE_DIR}/damaged-leases-{time.strftime('%Y%m%d-%H%M%S')}"
         say(f"    setting its lease file aside, in {place}")
         run_commands([
-            f"{timers.call_off(timers.RESTORE)}; systemctl stop {unit_of(pair)}",
-            StringCommand(f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/"),
+            StringCommand(
+                f"{timers.call_off(timers.RESTORE)}; systemctl stop {unit_of(pair)}",
+                _timeout=SERVICE_S,
+            ),
+            StringCommand(
+                f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/",
+                _timeout=SERVICE_S,
+            ),
         ])  # fmt: skip
     fall_into_step(pair, node)
     start(pair, node)

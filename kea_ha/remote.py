@@ -42,6 +42,9 @@ AS_ROOT = (
 
 #: How long a command may take, unless it says otherwise. Seconds.
 COMMAND_S = 60
+#: The same for one that stops or starts a service, or copies what may be much: systemd gives a
+#: service 90 s to stop. Seconds.
+SERVICE_S = 180
 #: How long a host is waited for that did not answer the last time. Seconds.
 SILENT_S = 10
 #: How often a condition is looked at while waiting, and how often a line says so. Seconds.
@@ -131,12 +134,12 @@ def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = COM
     return Answer(ok, output.stdout, output.stderr)
 
 
-def need(on: Host, script: str, *, what: str, remedy: str) -> str:
+def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMMAND_S) -> str:
     """Like ``ask``, for a command that must succeed; gives what it printed.
 
     :raises Refusal: when it fails, with its own words.
     """
-    answer = ask(on, script)
+    answer = ask(on, script, timeout_s=timeout_s)
     if not answer.ok:
         raise Refusal(f"{what}: {answer.words}", remedy)
     return answer.stdout

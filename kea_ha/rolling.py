@@ -33,6 +33,7 @@ from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,
     PROGRESS_S,
+    SERVICE_S,
     Commands,
     Refusal,
     ask,
@@ -216,7 +217,7 @@ def mark(pair: Pair, node: Node, how: str = CHANGING, back_to: str = "") -> None
     if not look_at(node).kept:
         # Rolled out before states were kept: what stands here now is what was accepted.
         script = keeping.keep_script(node, RUN.name)
-        run_commands([StringCommand(script, _stdin="not known")])
+        run_commands([StringCommand(script, _stdin="not known", _timeout=SERVICE_S)])
         changed(node)
     if not look_at(node).state.get("unfinished", "").startswith(how):
         last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
@@ -277,6 +278,7 @@ def stop(pair: Pair, node: Node) -> None:
         f"{timers.call_off(timers.RESTORE)}; systemctl stop {unit_of(pair)}",
         what=f"kea-dhcp4 on {node.name} does not stop",
         remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
+        timeout_s=SERVICE_S,
     )
     changed(node)
     if partner_serves:
@@ -320,6 +322,7 @@ def start(pair: Pair, node: Node) -> None:
         f"systemctl reset-failed {unit} 2>/dev/null; systemctl restart {unit}",
         what=f"kea-dhcp4 on {node.name} does not start",
         remedy=f"look at {layout.LOG} and `journalctl -u {unit}` on {node.name}",
+        timeout_s=SERVICE_S,
     )
     changed(node)
 

@@ -19,7 +19,7 @@ from kea_ha.copying import CopyError
 from kea_ha.facts import changed, host_of, look_at, unit_of
 from kea_ha.leases import LeaseFileError
 from kea_ha.record import RUN
-from kea_ha.remote import AS_ROOT, Commands, Refusal, ask, checked_operation, need, say
+from kea_ha.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask, checked_operation, need, say
 from kea_ha.restoring import HostFile, Restoration
 from kea_ha.rolling import await_health, counts_as_change, start
 from kea_ha.settings import Node, Pair
@@ -135,31 +135,33 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
     for text in restoring.notes(pair, backup, surveys):
         RUN.warn(pair, text)
     if state.is_executing:
-        ran = [
+        up = [
             node
             for node in pair.nodes
             if surveys[node.name].unit(unit_of(pair)).is_active
             or acceptance.serves(surveys[node.name])
-            # Stopped by a run that was cut off: what it has armed is this one's now.
-            or ask(host_of(node), f"systemctl is-active --quiet {_TIMER}.timer").ok
         ]
-        _restore(pair, backup, ran)
+        # Also those that a run stopped which was cut off: what it has armed is this one's now.
+        armed = f"systemctl is-active --quiet {_TIMER}.timer"
+        ran = [node for node in pair.nodes if node in up or ask(host_of(node), armed).ok]
+        _restore(pair, backup, ran, up)
     yield FunctionCommand(counts_as_change, (), {})
 
 
-def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
+def _restore(pair: Pair, backup: Backup, ran: Collection[Node], up: Collection[Node]) -> None:
+    """``ran``: the servers that are to run when it fails; ``up``: those that do so now."""
     names = tuple(node.name for node in pair.nodes)
     aside = f"{layout.STATE_DIR}/leases-before-restore-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     begun: list[str] = []
     written: list[str] = []
-    stopped: list[Node] = []
-    if ran:
+    still_up = list(up)
+    if up:
         say("    stopping both servers: no client is served until they have started again")
     try:
         _see_to_a_start(pair, ran)
         # The primary last: it is the one that gives leases.
         for node in reversed(pair.nodes):
-            stopped += [node] if node in ran else []
+            still_up = [one for one in still_up if one != node]
             _stop(pair, node)
         outcome = _merged(pair, backup)
         for node in pair.nodes:
@@ -174,7 +176,7 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     except Refusal as refusal:
         stands = _what_stands(begun, written, aside)
         raise Refusal(
-            f"{refusal.why}\n{stands}\n{_started_again(pair, ran, stopped)}",
+            f"{refusal.why}\n{stands}\n{_started_again(pair, ran, still_up)}",
             f"{refusal.remedy}; then run the same command again: it begins with what is there by "
             "then, and loses nothing",
             names,
@@ -183,9 +185,15 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node]) -> None:
     held = f"{_leases(outcome.in_use)}, {outcome.from_backup} of them from the backup"
     say(f"    both hosts have {held}; starting both servers")
     try:
+        failed = None
         for node in pair.nodes:
-            start(pair, node)
-            _call_off(node)
+            try:
+                start(pair, node)
+                _call_off(node)
+            except Refusal as refusal:  # the other one is to serve, then
+                failed = failed or refusal
+        if failed:
+            raise failed
         for node in pair.nodes:
             checks.await_answers(pair, node)
         await_health(pair)
@@ -252,6 +260,7 @@ def _stop(pair: Pair, node: Node) -> None:
         f"systemctl stop {unit_of(pair)}",
         what=f"kea-dhcp4 on {node.name} does not stop",
         remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
+        timeout_s=SERVICE_S,
     )
     for one in look_at(node, anew=True).holders("udp", 67):
         for program, pid in one.processes:
@@ -277,14 +286,14 @@ def _what_stands(begun: Collection[str], written: Collection[str], aside: str) -
     return " ".join(said) or "No lease file was changed."
 
 
-def _started_again(pair: Pair, ran: Collection[Node], stopped: Collection[Node]) -> str:
+def _started_again(pair: Pair, ran: Collection[Node], up: Collection[Node]) -> str:
     """Start what was stopped for this; what became of it, in words.
 
     Lease files are whole at any moment, and of two servers the one that lacks leases fetches them.
     """
     words = []
     for node in ran:
-        if node not in stopped:
+        if node in up:
             _call_off(node)
             words.append(f"kea-dhcp4 on {node.name} was not stopped.")
             continue

@@ -21,6 +21,7 @@ from kea_ha.operations import rename, write
 from kea_ha.record import RUN, Goal
 from kea_ha.remote import (
     AGAIN,
+    SERVICE_S,
     Commands,
     Refusal,
     ask,
@@ -218,7 +219,9 @@ def keep(*, pair: Pair, node: Node) -> Commands:
         host.noop("it is kept already")
         return
     yield StringCommand(
-        keeping.keep_script(node, goal.name), _stdin=goal.settings or "not known", _timeout=180
+        keeping.keep_script(node, goal.name),
+        _stdin=goal.settings or "not known",
+        _timeout=SERVICE_S,
     )
     changed(node)
 

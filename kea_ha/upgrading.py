@@ -12,7 +12,7 @@ from pyinfra.api import FunctionCommand, StringCommand
 from kea_ha import changes, checks, layout, operations, plan, upgrades
 from kea_ha.facts import anchors_for, changed, look_at
 from kea_ha.record import RUN
-from kea_ha.remote import Commands, Refusal, checked_operation, need, run_commands, say
+from kea_ha.remote import SERVICE_S, Commands, Refusal, checked_operation, need, run_commands, say
 from kea_ha.rolling import (
     await_health,
     counts_as_change,
@@ -39,6 +39,7 @@ def refresh(*, node: Node) -> Commands:
             "apt-get -q update -o DPkg::Lock::Timeout=60 -o APT::Update::Error-Mode=any",
             what=f"{node.name} cannot learn which packages there are",
             remedy="check /etc/apt/sources.list* there, and that the host reaches what they name",
+            timeout_s=300,
         )
     look_at(node, anew=True)
     host.noop("seen")
@@ -101,8 +102,8 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
             run_commands([
                 # Masked: a package's own script would start the new Kea on the old documents.
                 StringCommand("systemctl stop", packaging.agent_unit, "2>/dev/null;"
-                              " systemctl mask --quiet", *units),
-                StringCommand(_KEEP_LEASES.format(kept=_kept(mine))),
+                              " systemctl mask --quiet", *units, _timeout=SERVICE_S),
+                StringCommand(_KEEP_LEASES.format(kept=_kept(mine)), _timeout=SERVICE_S),
                 operations.apt_get(install),
             ])  # fmt: skip
             changed(node)

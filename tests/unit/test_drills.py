@@ -147,7 +147,7 @@ def test_every_fault_has_its_way_back_first(kind: drills.Kind) -> None:
         "interface": "eth0",
     }
     fault = drills.fault_script(kind, **names)
-    timer, _, rest = fault.partition("|| exit 1\n")
+    timer, _, rest = fault.rpartition("|| exit 1\n")
     assert "systemd-run" in timer
     assert kind.fault.format(**names) == rest
     for script in (fault, drills.way_back_script(kind, **names)):
