@@ -334,7 +334,8 @@ def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:
 def log_ids(survey: Survey, since: float) -> Mapping[str, int]:
     """How often each message of high availability was logged since a moment."""
     found = (line.id for at, line in _logged(survey) if at >= since)
-    return Counter(name for name in found if name.startswith("HA_"))
+    # A dict: of its subclasses dataclasses.asdict, by which reports are written, makes nonsense.
+    return dict(Counter(name for name in found if name.startswith("HA_")))
 
 
 def _logged(survey: Survey) -> list[tuple[float, journal.LogLine]]:

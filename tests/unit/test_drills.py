@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from kea_ha import drills
-from kea_ha.drill_report import Figures
+from kea_ha import drill_report, drills
+from kea_ha.drill_report import Figures, Report
 from kea_ha.drills import KINDS, Told
 from kea_ha.settings import Pair
+from tests.unit.drills import MADE, PRIMARY_KILLED
 from tests.unit.surveys import accepted, lab_pair
 
 DOCUMENTED = lab_pair()
@@ -91,6 +92,16 @@ def test_changes_of_state_are_read_by_the_hosts_own_clock() -> None:
     assert "hot-standby" == seen[-1][1]
     assert seen[-1][0] < survey.epoch
     assert () == drills.transitions(survey, survey.epoch)
+
+
+def test_what_was_logged_can_be_written_into_a_report() -> None:
+    found = drills.log_ids(accepted("host-1"), 0.0)
+
+    scenario = replace(PRIMARY_KILLED, log_ids={"host-1": found})
+    report = Report(MADE, "lab", "fast", {}, {}, {}, (scenario,))
+    written = drill_report.from_json(drill_report.to_json(report))
+    assert found == written.scenarios[0].log_ids["host-1"]
+    assert found
 
 
 def test_what_a_clock_that_was_ahead_has_logged_is_no_later_than_what_follows() -> None:
