@@ -481,7 +481,7 @@ class _Drill:
         )
         return Scenario(
             name=self.kind.name,
-            what=self.kind.what,
+            what=f"{self.kind.what[:1].upper()}{self.kind.what[1:]}.",
             findings=(*self.missed, *drills.findings(self.pair, self.kind, figures, expected)),
             seconds=until - begun,
             fault_s=fault - begun,
