@@ -36,6 +36,16 @@ def name_of(pair: Pair, surveys: Iterable[Survey]) -> str:
     return done[0] if len(done) == 1 and len(set(names)) > 1 else ""
 
 
+def next_name(first: str, surveys: Iterable[Survey]) -> str:
+    """A name for a state that is accepted now; ``first`` is that of the first one in this run.
+
+    A change of CAs has several. Hosts that are judged by the same surveys get the same name.
+    """
+    kept = [one.kept_names.get(layout.KEPT_DIR, "").partition("+") for one in surveys]
+    numbers = [int(number or 0) for name, _, number in kept if name == first]
+    return f"{first}+{max(numbers) + 1}" if numbers else first
+
+
 def settings_text(pair: Pair) -> str:
     """The pair's settings as one line, to compare a later run's with."""
     return json.dumps(pair.settings.model_dump(mode="json"), sort_keys=True)

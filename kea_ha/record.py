@@ -50,7 +50,7 @@ class Goal:
 class Run:
     """What this process knows. Keys are host names, or pair names where it says so."""
 
-    #: What a state of a pair is called that is accepted in this run.
+    #: What the first state of a pair is called that is accepted in this run.
     name: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}")
     scripts: tuple[str, ...] = ()
     dry: bool = False

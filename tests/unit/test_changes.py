@@ -369,3 +369,14 @@ def test_a_state_that_one_host_has_kept_is_kept_by_the_other_under_its_name() ->
     assert "3" == keeping.name_of(PAIR, [done, not_yet])
     assert "" == keeping.name_of(PAIR, [done, replace(not_yet, kept_names=done.kept_names)])
     assert "" == keeping.name_of(PAIR, [not_yet, not_yet])
+
+
+def test_each_state_that_is_accepted_in_one_run_has_a_name_of_its_own() -> None:
+    """A change of CAs accepts three, and none of them may pass for another."""
+    name, names = "2026-11-26", []
+    host = accepted("host-1")
+    for _ in range(3):
+        names.append(keeping.next_name(name, [host, host]))
+        host = replace(host, kept_names={LAST: names[-1], BEFORE: "any"})
+
+    assert [name, f"{name}+1", f"{name}+2"] == names
