@@ -6,6 +6,7 @@ Beside its root lies the apt archive that its machines install from: they have n
 Remove the cache directory to have the trees built anew from the mirror's present state.
 """
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -100,12 +101,22 @@ def box_recipe(debian: str) -> Recipe:
 def ensure(wanted: Sequence[Recipe], report: Callable[[str], None]) -> None:
     """Build those of `wanted` that are not in the cache, side by side, reporting progress.
 
-    Raises LabError, with the end of the builder's log, when one cannot be built.
+    Of processes that start together one builds, and the others wait for it. Raises LabError, with
+    the end of the builder's log, when one cannot be built.
     """
-    missing = [recipe for recipe in wanted if not recipe.path.exists()]
-    if not missing:
+    if all(recipe.path.exists() for recipe in wanted):
         return
     cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another command that builds trees")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _build([recipe for recipe in wanted if not recipe.path.exists()], report)
+
+
+def _build(missing: Sequence[Recipe], report: Callable[[str], None]) -> None:
     for leftover in cache().glob("*.partial"):
         shutil.rmtree(leftover)
     mirrors = mirror.read_mirrors()

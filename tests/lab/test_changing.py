@@ -295,6 +295,7 @@ def test_a_change_that_was_cut_off_is_undone_by_hand(lab: Lab, operator: Clone) 
     served_by(lab, operator, *lifetime(42900))
 
 
+@pytest.mark.slow
 def test_a_hands_edit_is_shown_and_kept_until_forced(lab: Lab, operator: Clone) -> None:
     """What was edited where, and the two values; with force=true it is written anew."""
     assert operator.deploy(*MANY_CLIENTS, *lifetime(43000)).verdict
@@ -324,6 +325,7 @@ def test_a_damaged_pair_is_not_changed(lab: Lab, operator: Clone) -> None:
     assert before == bench.main_pid(lab, "host-1")
 
 
+@pytest.mark.slow
 def test_what_a_pair_cannot_live_with_half_done_wants_an_outage(lab: Lab, operator: Clone) -> None:
     """Another prefix under a subnet's id: refused with the price; accepted, both at once."""
     assert operator.deploy(*MANY_CLIENTS).verdict
