@@ -69,7 +69,8 @@ def commands_with(*words: str) -> list[str]:
 
 def traces() -> dict[str, list[str]]:
     """Everything of the lab that the system shows, by kind."""
-    ours = (places.NAME, str(places.DISKS))
+    # The stand-in hosts of tests/rollout, which may be up beside it, use the cached trees, too.
+    ours = (str(places.RUN), str(places.DISKS))
     seen: dict[str, list[str]] = {"mount": [], "process": []}
     for process in Path("/proc").glob("[0-9]*"):
         try:
