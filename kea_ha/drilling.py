@@ -219,7 +219,9 @@ class _Drill:
         """How to put the hosts back at once, should this run not do it."""
         names = " and ".join(node.name for node in drills.victims(self.pair, self.kind))
         if not self.kind.fault:
-            return f"the drill took the power of {names}: `lab start {names}` gives it back"
+            return (
+                f"the drill took the power of {names}: `python -m lab start {names}` gives it back"
+            )
         return (
             f"the drill broke {names}: `systemctl start {drills.TIMER}.service` there puts it back "
             f"at once, its timer does within {drills.PUT_BACK_S // 60} minutes"

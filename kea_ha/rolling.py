@@ -146,9 +146,7 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
             names,
             "undone, and the pair is not healthy",
         )
-    if kept == layout.KEPT_DIR:
-        ask(host, f"rm -f {layout.UNFINISHED_FILE}")
-        changed(node)
+    _unmark(node, kept)
     checks.only_once(pair)
     return Refusal(
         f"{said}\nThe last accepted state was put back on both, and the pair is healthy again.",
@@ -428,9 +426,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
         try:
             kept = _last_accepted(node)
             put_back(pair, node, restart, kept)
-            if kept == layout.KEPT_DIR:
-                ask(host_of(node), f"rm -f {layout.UNFINISHED_FILE}")
-                changed(node)
+            _unmark(node, kept)
         except NotHealthy as second:
             return Refusal(
                 f"{said}\nThe last accepted state was put back on {node.name}, but {second.why}.\n"
@@ -467,6 +463,16 @@ def _last_accepted(node: Node) -> str:
     seen = look_at(node)
     found = changes.goals({node.name: seen})[node.name] if changes.is_marked([seen]) else ""
     return found or layout.KEPT_DIR
+
+
+def _unmark(node: Node, kept: str) -> None:
+    """What was put back from there stands: nothing is under way any longer.
+
+    Unless it is not what the host keeps as its last state, which the mark alone tells.
+    """
+    if kept == layout.KEPT_DIR:
+        ask(host_of(node), f"rm -f {layout.UNFINISHED_FILE}")
+        changed(node)
 
 
 def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str) -> None:

@@ -30,9 +30,6 @@ _READ: dict[str, dict[str, bytes]] = {}
 #: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
 _COPYING_S = 600
 
-#: What starts a server again that was stopped for leases, if the run that did it is cut off.
-_TIMER = timers.RESTORE
-
 _IN_PART = "not backed up in full"
 
 
@@ -142,7 +139,7 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
             or acceptance.serves(surveys[node.name])
         ]
         # Also those that a run stopped which was cut off: what it has armed is this one's now.
-        armed = f"systemctl is-active --quiet {_TIMER}.timer"
+        armed = f"systemctl is-active --quiet {timers.RESTORE}.timer"
         ran = [node for node in pair.nodes if node in up or ask(host_of(node), armed).ok]
         _restore(pair, backup, ran, up)
     yield FunctionCommand(counts_as_change, (), {})
@@ -219,14 +216,14 @@ def _see_to_a_start(pair: Pair, ran: Collection[Node]) -> None:
     for node in ran:
         need(
             host_of(node),
-            timers.arm(_TIMER, 2 * _COPYING_S + 60, f"systemctl start {unit_of(pair)}"),
+            timers.arm(timers.RESTORE, 2 * _COPYING_S + 60, f"systemctl start {unit_of(pair)}"),
             what=f"no timer can be set on {node.name} that would start kea-dhcp4 again",
             remedy=f"look at `journalctl -xe` on {node.name}",
         )
 
 
 def _call_off(node: Node) -> None:
-    ask(host_of(node), timers.call_off(_TIMER))
+    ask(host_of(node), timers.call_off(timers.RESTORE))
 
 
 def _merged(pair: Pair, backup: Backup) -> Restoration:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
-#: The timer of a restore, which stops servers.
+#: What starts a server that was stopped for a restore, if the run that did it is cut off.
 RESTORE: Final = "kea-ha-restore"
 
 
