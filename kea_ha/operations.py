@@ -76,9 +76,10 @@ def suite_of(pair: Pair, seen: Survey) -> str:
 def apt_get(arguments: str) -> StringCommand:
     """Call apt-get so that it asks nothing and keeps our documents."""
     # A killed run can leave dpkg half-way, or still at work: it is waited for, and mended first.
+    # dpkg cannot configure what was cut off while it was unpacked; apt unpacks that again.
     return StringCommand(
         "export DEBIAN_FRONTEND=noninteractive;"
-        ' [ -z "$(dpkg --audit)" ] || dpkg --configure -a || exit 1;'
+        ' [ -z "$(dpkg --audit)" ] || dpkg --configure -a;'
         " apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300"
         f" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {arguments} 2>&1",
         _timeout=1800,

@@ -148,6 +148,32 @@ def test_a_kill_in_the_middle_of_the_installation_is_mended(operator: Operator) 
     assert primary.sh("dpkg --audit") == ""
 
 
+@pytest.mark.parametrize("state", ["half-installed", "unpacked"])
+def test_a_package_cut_off_while_it_was_unpacked_is_unpacked_again(
+    operator: Operator, state: str
+) -> None:
+    """What dpkg itself calls a very bad inconsistent state, and refuses to configure."""
+    primary, _ = operator.pairs["office"]
+    # The limit of a file's size ends dpkg, by a signal, in the middle of Kea's program.
+    primary.sh(
+        "apt-get -q update && cd /srv/packages/pool/trixie && dpkg --unpack kea-common_*.deb;"
+        "ulimit -f 300; ! dpkg --unpack kea-dhcp4-server_*.deb"
+    )
+    # "unpacked" comes a moment later, before the flag is cleared. To configure the rest brings
+    # what dpkg has noted so far into its status file.
+    primary.sh(
+        "dpkg --configure -a;"
+        f"sed -i 's/^Status: install reinstreq .*/Status: install reinstreq {state}/'"
+        " /var/lib/dpkg/status"
+    )
+    assert f"reinstreq {state}" in primary.sh("dpkg -s kea-dhcp4-server")
+
+    outcome = operator.run()
+
+    assert outcome.status == 0, outcome.output
+    assert primary.sh("dpkg --audit") == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_says_that_the_same_command_continues(
     operator: Operator, number: signal.Signals
