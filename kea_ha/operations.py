@@ -103,19 +103,21 @@ def ownership(*, pair: Pair, node: Node) -> Commands:
 
 # Debian 13 ships /etc/kea owned by _kea, who could then replace what root wrote there. dpkg has to
 # be told, or an upgrade would put it back. Nothing below these directories is for others to read.
-_OWNERSHIP = f"""set -e
+# Where _kea may write, as _kea: it could put a link in the way of a chmod of root's.
+_OWNERSHIP = f"""set -e; cd /
 dpkg-statoverride --quiet --force-all --update --add root _kea 0750 {layout.CONF_DIR} 2>/dev/null
 chown root:_kea {layout.CONF_DIR} {layout.TLS_DIR}; chmod 0750 {layout.CONF_DIR} {layout.TLS_DIR}
 find {layout.CONF_DIR} -type f -exec chown root:_kea {{}} + -exec chmod 0640 {{}} +
 find {layout.CONF_DIR} -type d -exec chmod o-rwx {{}} +
 for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do
-  install -d -o _kea -g _kea -m 0750 "$dir"; find "$dir" -type f -perm /007 -exec chmod o-rwx {{}} +
+  install -d -o _kea -g _kea -m 0750 "$dir"
+  runuser -u _kea -- find "$dir" -type f -perm /007 -exec chmod o-rwx {{}} +
 done"""
 _OWNERSHIP_CHECK = f"""
 [ "$(stat -c '%a %U:%G' {layout.CONF_DIR} {layout.TLS_DIR} | sort -u)" = '750 root:_kea' ] &&
 [ "$(stat -c '%a %U:%G' {layout.LEASE_DIR} {layout.LOG_DIR} | sort -u)" = '750 _kea:_kea' ] &&
 [ -z "$(find {layout.CONF_DIR} -type f ! \\( -perm 640 -user root -group _kea \\))" ] &&
-[ -z "$(find {layout.CONF_DIR} {layout.LEASE_DIR} {layout.LOG_DIR} -perm /007)" ]"""
+[ -z "$(find {layout.CONF_DIR} {layout.LEASE_DIR} {layout.LOG_DIR} ! -type l -perm /007)" ]"""
 
 
 @checked_operation

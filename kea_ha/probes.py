@@ -226,7 +226,7 @@ def _not_holding(made: tuple[controls.Control, ...]) -> str:
 
 def _requests_logged(node: Node) -> int:
     """How many of our requests the log shows: nothing else of a pair asks for list-commands."""
-    script = f"grep -ac \"Received command 'list-commands'\" {layout.LOG} || true"
+    script = f"grep -ac -D skip \"Received command 'list-commands'\" {layout.LOG} || true"
     count = ask(host_of(node), script).stdout.strip()
     return int(count) if count.isdigit() else 0
 

@@ -12,6 +12,7 @@ documents only those that this project writes.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,14 @@ LOG_PATTERN = (
     r" (FATAL|ERROR|WARN) | HA_|HTTP_|HOOKS_|DHCP4_(START|MULTI|CONFIG|INIT)|'ha-|'list-commands'"
 )
 LOG_LINES = 2000
+#: What is read of a reply of Kea's at most, in bytes: status-get's is 2 kB.
+_REPLY_SIZE = 100_000
 
 _MARK = "@@ "
+# These become words of shell scripts that root runs. What Debian's policy (5.6.12) allows in a
+# version, and of what Linux allows in a name no more than means nothing to a shell or to nft.
+_VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:+-]+")
 
 
 class SurveyError(Exception):
@@ -212,6 +219,7 @@ def build_script(own: OwnCertificates | None = None, kept: str = layout.KEPT_DIR
         lease_files=quoted(FILES),
         pattern=shlex.quote(LOG_PATTERN),
         lines=LOG_LINES,
+        reply_size=_REPLY_SIZE,
         table=layout.FIREWALL_TABLE,
     )
 
@@ -233,13 +241,14 @@ say packages
 dpkg-query -W -f '${{Package}} ${{db:Status-Abbrev}} ${{Version}}\n' {packages}
 say policy; apt-cache policy kea-dhcp4-server kea-ctrl-agent isc-kea-dhcp4
 say interfaces; have ip && ip addr show
-say sockets; have ss && ss -Hlntup
+say sockets; have ss && ss -Hlntup | sed 's/^/ /'
 
 shown=$(systemctl show -p LoadState,UnitFileState,ActiveState,MainPID,NRestarts {units})
 say units {units}; printf '%s\n' "$shown"
 for line in $shown; do
   case $line in MainPID=[1-9]*)
-    pid=${{line#MainPID=}}; say executable "$pid" "$(readlink "/proc/$pid/exe")" ;;
+    pid=${{line#MainPID=}}
+    say executable "$pid" "$(readlink -n "/proc/$pid/exe" | tr -c ' -~' '?')" ;;
   esac
 done
 
@@ -267,7 +276,7 @@ if have openssl; then for file in {keys}; do
 done; fi
 
 have nft && say firewall && nft list table {table}
-say leases; grep -chs '^[0-9]' {leases}*
+say leases; grep -chs -D skip '^[0-9]' {leases}*
 for file in {lease_files}; do
   [ -f "$file" ] && say lease_header "$file" &&
     printf ' %s\n' "$(head -c 300 "$file" | head -n 1 | tr -d '\n' | tr -c ' -~' '?')"
@@ -275,18 +284,19 @@ done
 if [ -S {socket} ]; then
   say status
   if have curl; then
+    # What answers there runs as _kea, and may be anything: no more than this of it is read.
     echo '{{"command":"status-get"}}' | \
-      timeout 10 curl -sS --max-time 8 --unix-socket {socket} telnet://kea/ 2>&1
-    echo
+      timeout 10 curl -sS --max-time 8 --unix-socket {socket} telnet://kea/ 2>&1 | \
+      head -c {reply_size} | sed -e 's/^/ /' -e '$a\'
   fi
 fi
 if [ -f {log} ]; then
   # Kea rotates to .1 by size: straight after that the newest file alone says little.
-  say log; grep -ahsE {pattern} {log}.1 {log} | tail -n {lines} | sed 's/^/ /'
+  say log; grep -ahsE -D skip {pattern} {log}.1 {log} | tail -n {lines} | sed 's/^/ /'
 fi
 say end
-# Whatever is no heading gets its mark here. Files and the log, where others may have written, have
-# their blank before that: no line of theirs is taken for a heading.
+# Whatever is no heading gets its mark here. Where others may have written (files, the log, replies,
+# names of processes), lines have their blank before that: none of theirs is taken for a heading.
 }} </dev/null 2>/dev/null | sed '/^@@ /!s/^/|/'
 """
 
@@ -391,7 +401,7 @@ def _parse_packages(lines: Iterable[str]) -> dict[str, str]:
     for line in lines:
         name, abbreviation, version = (*line.split(), "", "")[:3]
         if abbreviation.startswith("ii"):
-            found[name] = version
+            found[name] = _sound(version, _VERSION)
     return found
 
 
@@ -410,7 +420,7 @@ def _parse_policy(lines: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]
         elif line.strip().startswith("Candidate:"):
             candidate = line.split()[1]
             if candidate != "(none)":
-                found[package].append((candidate, "candidate"))
+                found[package].append((_sound(candidate, _VERSION), "candidate"))
         elif line.startswith((" *** ", "     ")) and len(line.split()) <= 3 and "/" not in line:
             version = line.replace("***", "").split()[0]
         elif line.startswith("        "):
@@ -426,13 +436,19 @@ def _parse_interfaces(lines: Iterable[str]) -> tuple[Interface, ...]:
     for line in lines:
         words = line.split()
         if not line.startswith(" "):
-            name = words[1].rstrip(":").partition("@")[0]
+            name = _sound(words[1].rstrip(":").partition("@")[0], _INTERFACE)
             flags = words[2].strip("<>").split(",")
             up[name] = "UP" in flags and "LOWER_UP" in flags
             held[name] = []
         elif words[0] == "inet":
             held[name].append(words[1].partition("/")[0])
     return tuple(Interface(n, up[n], tuple(a)) for n, a in held.items())
+
+
+def _sound(word: str, pattern: re.Pattern[str]) -> str:
+    if not pattern.fullmatch(word):
+        raise ValueError(f"{word!r} is no name or version that a shell may be given")
+    return word
 
 
 def _parse_listeners(lines: Iterable[str]) -> Iterable[Listener]:

@@ -150,9 +150,11 @@ _KEA = (
     "$(dpkg-query -W -f '${{db:Status-Abbrev}} ${{source:Package}} ${{Package}}\\n' |"
     " sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
 )
+# `cp -a` brings links as links, so the names that _kea gave them must not be there before: whatever
+# the run before kept there is kept no longer, once this is whole.
 _KEEP_LEASES = (
-    f"umask 077; [ ! -e {layout.LEASES} ] || {{{{ mkdir -p {{kept}} &&"
-    f" cp -a {layout.LEASES}* {{kept}}/; }}}}"
+    f"umask 077; [ ! -e {layout.LEASES} ] || {{{{ rm -rf {{kept}}.new && mkdir {{kept}}.new &&"
+    f" cp -a {layout.LEASES}* {{kept}}.new/ && rm -rf {{kept}} && mv {{kept}}.new {{kept}}; }}}}"
 )
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -190,6 +194,61 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
 
     assert (survey.certificates, survey.public_keys) == ({}, {})
     assert not {own.key, own.certificate, own.anchor} & set(survey.files)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"{}\n@@ interfaces\n1: lo: <UP,LOWER_UP>\n    inet 192.168.1.2/24\n@@ end\n",
+        b"@@ end",
+        b"x" * 1_000_000,
+        b"",
+    ],
+    ids=["headings", "end", "long", "nothing"],
+)
+def test_what_answers_for_kea_tells_no_other_fact(reply: bytes) -> None:
+    """Kea's user may answer anything on Kea's socket, and root reads it."""
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{place}/s"
+        listener.bind(path)
+        listener.listen()
+        answering = threading.Thread(target=answer_once, args=(listener, reply))
+        answering.start()
+        survey = survey_here(build_script().replace(layout.CONTROL_SOCKET, path))
+        answering.join()
+
+    assert survey.status is None
+    assert "gave no answer" in survey.status_error
+    assert survey.interface_with("127.0.0.1") is not None
+    assert survey.interface_with("192.168.1.2") is None
+
+
+def answer_once(listener: socket.socket, reply: bytes) -> None:
+    """Take one connection, and answer it."""
+    connection, _ = listener.accept()
+    with connection, suppress(OSError):  # it may hang up before all of it is sent
+        connection.recv(1000)
+        connection.sendall(reply)
+
+
+@pytest.mark.parametrize(
+    ("told", "forged"),
+    [
+        ("|1: lo: <", "|1: `id`: <"),
+        ("|kea-common ii ", "|kea-common ii $(id)"),
+        ("|  Candidate: ", "|  Candidate: 1;"),
+    ],
+    ids=["interface", "installed", "candidate"],
+)
+def test_what_a_shell_could_take_for_more_than_a_word_is_not_read(told: str, forged: str) -> None:
+    """Names of interfaces and versions stand in scripts that root runs."""
+    output = output_of("host-1")
+    assert [line for line in output if line.startswith(told)]
+
+    with pytest.raises(SurveyError, match="no name or version"):
+        parse_survey(
+            forged + line[len(told) :] if line.startswith(told) else line for line in output
+        )
 
 
 def own_certificates(directory: Path) -> OwnCertificates:
