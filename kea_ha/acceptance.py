@@ -159,7 +159,7 @@ def verdict(pair: Pair, evidence: Mapping[str, Evidence]) -> str:
             ages.append(reported.ha.remote.age_s)
         days += [
             certificates.inspect(pem).days_left(known.survey.time)
-            for path, pem in known.survey.certificates.items()
+            for path, pem in plan.certificates_in_use(pair, known.survey).items()
             if path in (layout.HA_CERTIFICATE, layout.API_CERTIFICATE)
         ]
         tls += [control.tls for control in known.controls if control.tls]
@@ -187,7 +187,7 @@ def notes(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
             if joined is not None and line.time >= joined[1].time
         ]
         found += [f"over by now, {node.name}'s log: {w}" for w in journal.summary(since)]
-        for path, pem in survey.certificates.items():
+        for path, pem in plan.certificates_in_use(pair, survey).items():
             held = certificates.inspect(pem)
             if path in (layout.HA_CERTIFICATE, layout.API_CERTIFICATE) and (
                 held.is_due(survey.time)
@@ -251,7 +251,7 @@ def _daemon_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
 def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     yield from _socket_findings(pair, node, survey)
     yield from _agent_findings(pair, node, survey)
-    for path, pem in survey.certificates.items():
+    for path, pem in plan.certificates_in_use(pair, survey).items():
         if certificates.inspect(pem).days_left(survey.time) < 0:
             yield f"{node.name}: {path} has expired"
     if pair.settings.firewall == "nftables" and not survey.firewall:

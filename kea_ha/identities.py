@@ -8,7 +8,7 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
-from kea_ha import layout, pki, plan
+from kea_ha import certificates, layout, pki, plan
 from kea_ha.facts import PKI_DIR, changed, look_at, store_for
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
@@ -25,7 +25,13 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     and the anchor go in.
     """
     if which == "api" and pair.settings.control_channel == "none":
-        host.noop("nothing listens for API clients")
+        unused = [p for p in (*layout.API_FILES, layout.API_KEY) if p in look_at(node).files]
+        if not unused:
+            host.noop("nothing listens for API clients")
+            return
+        # A key that serves nobody is one more to be stolen, and its CA may be changed meanwhile.
+        yield StringCommand("rm -f", *unused)
+        changed(node)
         return
     if which == "ha" and node.own_certificates is not None:
         yield from _own_identity(node, node.own_certificates)
@@ -48,12 +54,18 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
         return
     say(f"    {'; '.join(findings)}")
     base = f"{layout.TLS_DIR}/{which}"
-    yield StringCommand(_MAKE_KEY.format(dir=layout.TLS_DIR, base=base))
+    key = f"{base}.key"
+    held = look_at(node).certificates.get(f"{base}.crt")
+    # Beside a certificate of another CA is a key from before. A CA is changed since a key may be
+    # known to others, so a new one signs only new keys.
+    if another := held is not None and not certificates.chains(held, authority.issuer):
+        key = f"{key}.new"
+    yield StringCommand(_MAKE_KEY.format(conf=layout.CONF_DIR, dir=layout.TLS_DIR, key=key))
     request = need(
         host,
-        f"openssl req -new -key {base}.key -subj /CN={QuoteString(node.server_name).obj}",
+        f"openssl req -new -key {key} -subj /CN={QuoteString(node.server_name).obj}",
         what="no signing request could be made",
-        remedy=f"check {base}.key on {node.name}; removing it makes a new one",
+        remedy=f"check {key} on {node.name}; removing it makes a new one",
     )
     sign = store.sign_peer if which == "ha" else store.sign_api_server
     try:
@@ -65,17 +77,25 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     yield write(f"{base}-ca.crt", authority.trusted, mode=mode, owner=owner)
     yield write(f"{base}.crt", certificate, mode=mode, owner=owner)
     yield rename(f"{base}-ca.crt")
-    yield rename(f"{base}.crt")
+    # One after the other at once: Kea that starts in between would not.
+    yield rename(*((f"{base}.key",) if another else ()), f"{base}.crt")
     changed(node)
 
 
-# The directory belongs to root alone until Kea's group exists (the install step hands it over).
-_MAKE_KEY = """umask 077; mkdir -p {dir} && {{ [ -s {base}.key ] || {{
-openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 \\
-  -out {base}.key.new 2>/dev/null &&
-sync {base}.key.new && mv -f {base}.key.new {base}.key; }} && {{
-! getent group _kea >/dev/null ||
-{{ chown root:_kea {base}.key && chmod 640 {base}.key; }}; }}; }}"""
+# The directory is root's alone until Kea's group exists (the install step hands it over). Where Kea
+# was installed before, /etc/kea may be _kea's, and whatever is in it.
+_MAKE_KEY = """set -e; umask 077
+[ ! -d {conf} ] || chown root {conf}
+if [ -e {dir} ] || [ -L {dir} ]; then
+  [ "$(stat -c '%U %F' {dir})" = 'root directory' ] || {{
+    echo "{dir} is no directory of root's: look at what it is, and remove it" >&2; exit 1; }}
+fi
+mkdir -p {dir}
+if [ ! -s {key} ]; then
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key}.part 2>/dev/null
+  sync {key}.part; mv -f {key}.part {key}
+fi
+! getent group _kea >/dev/null || {{ chown root:_kea {key}; chmod 640 {key}; }}"""
 
 
 def _identity_owner(seen: Survey) -> tuple[str, str]:

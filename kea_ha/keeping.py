@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping
 
 from kea_ha import layout
-from kea_ha.settings import Node, Pair
+from kea_ha.settings import Pair
 from kea_ha.survey import RemoteFile, Survey
 
 
@@ -65,10 +65,11 @@ def differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(p for p in paths if digest(survey.files, p) != digest(survey.kept, p))
 
 
-def keep_script(node: Node, name: str) -> str:
+def keep_script(name: str) -> str:
     """Keep what stands on the host now under this name; what was kept before stays once more.
 
-    The name is that of a state of the pair, the same on both hosts. The script reads the settings
+    The name is that of a state of the pair, the same on both hosts. Keys are kept beside their
+    certificates, or one that was put back could be without its own. The script reads the settings
     that it was accepted with. The kept state is complete under its directory's name, or not there:
     it takes that by a rename.
     """
@@ -79,7 +80,7 @@ def keep_script(node: Node, name: str) -> str:
         units_file=layout.KEPT_UNITS,
         name=shlex.quote(name),
         name_file=layout.KEPT_NAME,
-        files=shlex.join((*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
+        files=shlex.join((*layout.KEPT, *layout.KEYS)),
         units=shlex.join(ALL_UNITS),
     )
 

@@ -191,11 +191,13 @@ def write(path: str, content: str, *, mode: str, owner: str) -> StringCommand:
     )  # fmt: skip
 
 
-def rename(path: str) -> StringCommand:
-    """Make the candidate beside ``path`` the live file, at once and for good."""
+def rename(*paths: str) -> StringCommand:
+    """Make the candidates beside ``paths`` the live files, at once and for good."""
     # sync: after a power cut a renamed file must not be an empty one.
-    new = QuoteString(f"{path}.new")
-    return StringCommand("sync", new, "&& mv -f", new, QuoteString(path))
+    words: list[str | QuoteString] = ["sync", *(QuoteString(f"{path}.new") for path in paths)]
+    for path in paths:
+        words += ["&& mv -f", QuoteString(f"{path}.new"), QuoteString(path)]
+    return StringCommand(*words)
 
 
 @checked_operation

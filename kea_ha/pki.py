@@ -318,8 +318,11 @@ class Store:
         issuer, issuer_key = self._issuer("api-ca"), self._key("api-ca")
         path = self.directory / "api-client.key"
         # The key stays when the certificate is renewed: then one rename renews, and no
-        # moment has a certificate beside a key that is not its own.
-        if not path.exists():
+        # moment has a certificate beside a key that is not its own. Another CA signs another key:
+        # the one before may be why CAs are changed.
+        signed = (self.directory / "api-client.crt").exists()
+        another = signed and not chains(self._read("api-client.crt"), self.api.issuer)
+        if another or not path.exists():
             self._write(path.name, key_to_pem(new_key(), None), 0o600)
         certificate = sign(
             _load_key(path, None).public_key(),

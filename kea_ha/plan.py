@@ -217,6 +217,12 @@ def file_changes(wanted: Wanted, survey: Survey) -> list[str]:
     return [f"{wanted.path}: {one}" for one in changed] or [f"{wanted.path}: comments only"]
 
 
+def certificates_in_use(pair: Pair, survey: Survey) -> dict[str, str]:
+    """The host's certificates, PEM by path, without those for API clients where none are served."""
+    unused = layout.API_FILES if pair.settings.control_channel == "none" else ()
+    return {path: pem for path, pem in survey.certificates.items() if path not in unused}
+
+
 def identity_findings(
     node: Node,
     survey: Survey,

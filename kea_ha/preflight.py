@@ -136,7 +136,20 @@ def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:
         skew = _skew(pair, seen[pair.primary.name], seen[pair.standby.name])
         if SKEW_WARNING_S < skew[0] <= SKEW_LIMIT_S:
             found.append(f"{skew[1]}; over {SKEW_LIMIT_S} s Kea ends HA. Set up NTP on both hosts")
+        found += _replaced(pair, seen)
     return tuple(dict.fromkeys(found))
+
+
+def _replaced(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[str]:
+    for node in pair.nodes:
+        partner = seen[pair.partner_of(node).name].survey
+        if "pair" not in seen[node.name].survey.state and "accepted" in partner.state:
+            yield (
+                f"{node.name} is a fresh machine, and its partner is not. If it takes the place of "
+                "one that was lost, whose keys may be in other hands, give the pair new CAs "
+                "afterwards: pyinfra -y inventory.py runbook/rotate.py --data ca=true. "
+                "(runbook/recover.py does both at once)"
+            )
 
 
 def unreachable(node: Node) -> Problem:
@@ -347,8 +360,9 @@ def identity_problems(
         (layout.HA_ANCHOR if own is None else "", layout.HA_CERTIFICATE, anchors.peers, "peers"),
         (layout.API_ANCHOR, layout.API_CERTIFICATE, anchors.api, "API clients"),
     )
+    in_use = plan.certificates_in_use(pair, survey)
     for path, certificate, at_hand, whose in held:
-        live, leaf = (survey.certificates.get(one) for one in (path, certificate))
+        live, leaf = (in_use.get(one) for one in (path, certificate))
         if live is None:
             continue
         # A certificate of another CA under a good anchor is made anew; one of a CA that is to sign

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kea_ha import layout
 from kea_ha.pki import Store
 from lab import Lab
 from tests.lab import bench, identities
@@ -158,12 +159,16 @@ def test_certificates_are_made_anew_on_demand_unnoticed(lab: Lab, operator: Clon
 def test_the_cas_are_changed_unnoticed(lab: Lab, operator: Clone, tmp_path: Path) -> None:
     """`rotate.py --data ca=true`: what the old CA signed opens nothing, and nothing brings it back.
 
-    Each round of the change is a rolling one of its own, with the bound of any other.
+    Nor does any key from before: it may be why the CAs are changed. Each round of the change is a
+    rolling one of its own, with the bound of any other.
     """
     settings = (*MANY_CLIENTS, *lifetime(40000))
     assert operator.deploy(*settings).verdict
     old = Store(operator.pki, "lab")
-    dropped = (old.peers.trusted, old.api.trusted)
+    dropped = [pem.splitlines()[3] for pem in (old.peers.trusted, old.api.trusted)]
+    keys = [bench.sh(lab, host, f"cat {path}") for host in HOSTS for path in layout.KEYS]
+    keys.append((operator.pki / "api-client.key").read_text())
+    dropped += [pem.splitlines()[1] for pem in keys]
     peer = identities.hand_over(lab, "client", "old", identities.throwaway_peer(old, tmp_path))
     url = f"https://{HOSTS['host-1']}:8000/"
     assert bench.request(lab, "client", url, "--insecure", *peer).answered
@@ -175,8 +180,8 @@ def test_the_cas_are_changed_unnoticed(lab: Lab, operator: Clone, tmp_path: Path
     unnoticed(lab, served)
     for host in HOSTS:
         kept = bench.sh(lab, host, "find /etc/kea /var/lib/kea-ha -type f -exec cat {} +")
-        for anchor in dropped:
-            assert anchor.splitlines()[3] not in kept
+        assert not [line for line in dropped if line in kept]
+    assert keys[-1] != (operator.pki / "api-client.key").read_text()
     assert None is Store(operator.pki, "lab").stage
     assert bench.request(lab, "client", url, "--insecure", *peer).refused
     served_by(lab, operator, *lifetime(40000))

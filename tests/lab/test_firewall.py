@@ -111,6 +111,19 @@ def test_after_a_reboot_it_is_there_before_kea_listens(lab: Lab, operator: Clone
     assert int(order[0]) < int(order[1])
 
 
+def test_rules_of_the_host_that_are_loaded_anew_do_not_take_it_away(lab: Lab) -> None:
+    """Debian's own rules flush all others, also when they are only reloaded."""
+    kept = "nft list table inet own > /run/own"
+    try:
+        bench.sh(lab, "host-1", f"{kept}; systemctl start nftables kea-ha-firewall")
+        bench.sh(lab, "host-1", "systemctl restart nftables; systemctl reload nftables")
+        bench.wait_for("the table", lambda: "kea_ha" in bench.sh(lab, "host-1", "nft list tables"))
+        _promises(lab)
+    finally:
+        bench.sh(lab, "host-1", "systemctl stop nftables")
+        bench.sh(lab, "host-1", "systemctl start kea-ha-firewall; nft -f /run/own")
+
+
 def test_verify_misses_a_table_that_was_taken_away(lab: Lab, operator: Clone) -> None:
     """A flushed firewall is a finding, and the next rollout puts it back."""
     bench.sh(lab, "host-1", "nft delete table inet kea_ha")

@@ -101,7 +101,10 @@ def test_direct_is_refused_before_kea_3_0(fresh_lab: Callable[..., Lab], operato
 def test_none_listens_nowhere_and_an_agent_left_from_before_is_stopped(
     fresh_lab: Callable[..., Lab], operator: Clone
 ) -> None:
-    """A rollout with the agent is given up on its way; the one with `none` ends the agent."""
+    """A rollout with the agent is given up on its way; the one with `none` ends the agent.
+
+    What it would have served API clients with goes, too.
+    """
     lab = fresh_lab()
     # With the documented values it is a minute before host-1 serves alone, and counts as live.
     running = operator.start(*DEPLOY)
@@ -118,5 +121,6 @@ def test_none_listens_nowhere_and_an_agent_left_from_before_is_stopped(
         assert enabled.returncode != 0
         assert "" == bench.sh(lab, host, "ss -Hlnt 'sport = 8001'")
         assert "" != bench.sh(lab, host, "ss -Hlnt 'sport = 8000'")
+        assert "ha-ca.crt ha.crt ha.key" == bench.sh(lab, host, "cd /etc/kea/tls; echo *").strip()
     assert bench.get_lease(lab) is not None
     assert (0, 0) == operator.deploy(*settings).totals()[:2]

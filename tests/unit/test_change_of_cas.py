@@ -53,6 +53,7 @@ def test_afterwards_the_old_ca_is_worth_nothing_and_gone(directory: Path) -> Non
     store = Store.open(directory, "lab")
     anchor, certificate = host(store)
     client = store.client_certificate().certificate.read_text()
+    key = store.client_certificate().key.read_text()
     for stage in STAGES:
         store.change_cas(stage)
     assert check_identity(certificate, store.peers.trusted) != ()
@@ -64,6 +65,7 @@ def test_afterwards_the_old_ca_is_worth_nothing_and_gone(directory: Path) -> Non
     mine = new.client_certificate().certificate.read_text()
     assert check_identity(mine, new.api.trusted, purposes={CLIENT_AUTH}) == ()
     assert check_identity(client, new.api.trusted, purposes={CLIENT_AUTH}) != ()
+    assert key != new.client_certificate().key.read_text()
     assert "next" not in "".join(path.name for path in directory.iterdir())
 
 
