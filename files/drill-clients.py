@@ -4,7 +4,8 @@ SETTINGS is JSON: `card`; `rate`, how many ask in a second; `new`, how many of t
 clients, more than half of them at once, that there are many to renew, and the others spread over
 `seconds` (who is not new renews a lease that it has); `directory`, in which
 `stop` and then `release` are waited for, and `told` is written in between: what became of each.
-`seconds_at_most` ends it all, whatever happens.
+`seconds_at_most` ends it all, whatever happens. Told with the rest: which addresses were `twice` in
+two hands at one moment, and which leases were `refused` to the client that held them.
 
 A client takes the first offer, and retransmits after 4, 8, 16 s, a second more or less (RFC 2131,
 4.1), with its waiting in `secs`. One whose offer comes to nothing begins again after 10 s, as ISC's
@@ -40,7 +41,7 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
-def send(client, kind, options=b"", held=bytes(4), to=BROADCAST, at=b"\xff" * 4):
+def send(client, kind, options=b"", held=bytes(4)):
     """Send a message; `held` is the address that the client has already, for `ciaddr`."""
     secs = min(int(time.time() - client["began"]), 0xFFFF)
     # BROADCAST: the card has none of these addresses to be answered at.
@@ -48,10 +49,11 @@ def send(client, kind, options=b"", held=bytes(4), to=BROADCAST, at=b"\xff" * 4)
     message += bytes(12) + client["mac"] + bytes(10 + 192) + COOKIE
     message += bytes([53, 1, kind]) + options + bytes([55, 2, 1, 3, 255])
     udp = struct.pack("!HHHH", 68, 67, 8 + len(message), 0) + message
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, held, at)
+    to = b"\xff" * 4
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, held, to)
     header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
     with suppress(OSError):  # a card without a link: the client asks again
-        wire.send(to + client["mac"] + b"\x08\x00" + header + udp)
+        wire.send(BROADCAST + client["mac"] + b"\x08\x00" + header + udp)
     client["sent"] = (kind, options, held)
 
 
@@ -101,17 +103,28 @@ def received(packet, now):
     elif kind == ACK and client["sent"][0] == REQUEST:
         acks.append((now, socket.inet_ntoa(options[54])))
         waits.append(now - client["began"])
-        client.update(address=message[16:20], server=options[54], server_mac=packet[6:12])
+        take(client, message[16:20], now + struct.unpack("!I", options[51])[0])
         del waiting[xid]
         idle.append(client)
     elif kind == NAK:
         del waiting[xid]
+        if client["sent"][2] != bytes(4) and now < client["until"]:
+            refused.append(socket.inet_ntoa(client["address"]))
         client["address"] = None
         begin(client, now, DISCOVER)
 
 
-clients, waiting, idle = [], {}, []
-acks, waits = [], []
+def take(client, address, until):
+    """Have the client hold the address, until then; nobody else may hold it at this moment."""
+    other = holders.get(address)
+    if other not in (None, client) and other["address"] == address and time.time() < other["until"]:
+        twice.append(socket.inet_ntoa(address))
+    holders[address] = client
+    client.update(address=address, until=until)
+
+
+clients, waiting, idle, holders = [], {}, [], {}
+acks, waits, twice, refused = [], [], [], []
 started = time.time()
 directory = Path(settings["directory"])
 asked = 0
@@ -138,7 +151,7 @@ while ends is None or (waiting and time.time() < ends):
             if len(clients) < settings["new"]:
                 number = len(clients)
                 mac = b"\x02\xaa" + struct.pack("!I", number)
-                client = {"mac": mac, "number": number, "address": None}
+                client = {"mac": mac, "number": number, "address": None, "until": 0}
                 clients.append(client)
                 begin(client, now, DISCOVER)
         else:
@@ -174,6 +187,7 @@ leases = {
 }
 unserved = [client["mac"].hex(":") for client in waiting.values()]
 told = {"acks": acks, "waits": waits, "leases": leases, "unserved": unserved, "asked": asked}
+told |= {"twice": twice, "refused": refused}
 write("told", json.dumps({**told, "clients": len(clients), "last_arrival": last_arrival}))
 
 while not is_there("release") and time.time() - started < settings["seconds_at_most"] + 300:
@@ -181,12 +195,7 @@ while not is_there("release") and time.time() - started < settings["seconds_at_m
 for client in clients:
     if client["address"]:
         client["began"] = time.time()
-        send(
-            client,
-            RELEASE,
-            bytes([54, 4]) + client["server"],
-            client["address"],
-            client["server_mac"],
-            client["server"],
-        )
+        # To whoever serves by now: another one does not take leases back. Broadcast, since that one
+        # may never have been heard by this client.
+        send(client, RELEASE, bytes([54, 4]) + socket.inet_aton(acks[-1][1]), client["address"])
         time.sleep(0.002)

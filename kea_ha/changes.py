@@ -230,9 +230,9 @@ def _wants_outage(pair: Pair, surveys: Mapping[str, Survey], reasons: Iterable[s
         "the change",
         f"one that the two servers cannot live with half done:\n      {listed}",
         "changes that can be made on one server while the other serves",
-        f"give --data accept_outage=true to make it all the same: both servers are then "
-        f"restarted at once, and no client is served for {outage_s(pair, surveys):.0f} s or "
-        "so. docs/runbook.md, Change a live pair",
+        "give --data accept_outage=true (of rotate.py's changes, to deploy.py) to make it all the "
+        "same: both servers are then restarted at once, and no client is served for "
+        f"{outage_s(pair, surveys):.0f} s or so. docs/runbook.md, Change a live pair",
         where=pair.name,
     )
 
@@ -305,7 +305,7 @@ def hand_edits(pair: Pair, surveys: Mapping[str, Survey]) -> Iterable[Problem]:
                 f"{_edit(survey.kept.get(path), survey.files.get(path), path)}",
                 "documents that only the rollout writes",
                 "take what is wanted of it into the settings (or `extra`); then --data force=true "
-                "writes the document anew",
+                "goes on, and the edit is lost",
                 where=node.name,
             )
 
@@ -387,10 +387,14 @@ def _expires_meanwhile(pair: Pair, node: Node, surveys: Mapping[str, Survey]) ->
         ends = certificates.inspect(held or "").not_after
         # Each of the two may take as long as that to be healthy again.
         if ends < survey.time + timedelta(seconds=2 * patience_s(pair, surveys)):
-            yield (
-                f"the certificate of {node.name} expires at {ends:%Y-%m-%d %H:%M:%S} UTC: from "
-                "then on the two turn each other away until both have new ones"
-            )
+            if ends < survey.time:
+                words = "has expired: pyinfra -y inventory.py runbook/recover.py makes new ones"
+            else:
+                words = (
+                    f"expires at {ends:%Y-%m-%d %H:%M:%S} UTC: from then on the two turn each "
+                    "other away until both have new ones"
+                )
+            yield f"the certificate of {node.name} {words}"
 
 
 _ANOTHER_ANCHOR = (

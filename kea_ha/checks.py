@@ -132,7 +132,8 @@ def warn_of_unfinished_cas(pair: Pair) -> None:
     if change_of_cas(pair) is not None:
         RUN.warn(
             pair,
-            "a change of the CAs is under way: runbook/rotate.py --data ca=true goes on with it",
+            "a change of the CAs is under way: pyinfra -y inventory.py runbook/rotate.py --data "
+            "ca=true goes on with it",
         )
 
 

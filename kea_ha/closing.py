@@ -27,7 +27,8 @@ def _words_for(pair: Pair) -> list[str]:
     failures = _failures_of(pair)
     if RUN.interrupted:
         body = [f"{pair.name}: interrupted ({RUN.interrupted}). Run the same command again; "
-                "it goes on from there. runbook/verify.py says how the pair stands."]  # fmt: skip
+                "it goes on from there. `pyinfra -y inventory.py runbook/verify.py` says how the "
+                "pair stands."]  # fmt: skip
     elif failures:
         body = [f"{pair.name}: {failures[0].outcome}."]
         for failure in failures:

@@ -175,7 +175,9 @@ def problems(
             "the lease file of each host that answers",
             "one that Kea cannot open",
             "one host that still has the leases",
-            "bring them back from a backup: pyinfra -y inventory.py runbook/restore.py",
+            f"stop kea-dhcp4 on both, and move {layout.LEASES}* there to another directory; then "
+            "bring the leases back from a backup: pyinfra -y inventory.py runbook/restore.py "
+            f"--data from=backups/{pair.name}-DATE",
             where=pair.name,
         )
     for name in diagnosis.renew:

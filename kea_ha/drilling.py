@@ -11,9 +11,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 
 import gevent
@@ -22,7 +23,7 @@ from pyinfra.api import FunctionCommand
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
-from kea_ha import drill_report, drills, layout, pki, plan
+from kea_ha import drill_report, drills, layout, pki, plan, timers
 from kea_ha.drill_report import Figures, Report, Scenario
 from kea_ha.drills import Kind, Told
 from kea_ha.facts import authorities_at_hand, host_of, look_at, unit_of
@@ -40,13 +41,15 @@ from kea_ha.remote import (
     wait_until,
 )
 from kea_ha.rolling import await_health, counts_as_change
-from kea_ha.settings import Node, Pair
-from kea_ha.status import PARTNER_DOWN
+from kea_ha.settings import Node, Pair, Subnet
+from kea_ha.status import HOT_STANDBY, PARTNER_DOWN
 
 _PROGRAM = Path("files/drill-clients.py")
 _PLACE = "/run/kea-ha-drill"
 #: How many clients ask in a second, and how much of what is free of the pools they may take.
 _RATE, _SHARE = 20, 0.7
+#: Fewer clients than that would ask too seldom.
+_FEWEST = 10
 #: How many ACKs are seen before the fault, and by the survivor before the way back.
 _ENOUGH = 40
 _LAB_SSH = ".lab/ssh_config"
@@ -119,21 +122,52 @@ def drill(*, pair: Pair, scenario: str) -> Commands:
     if host.name != pair.primary.name:
         host.noop(f"done from {pair.primary.name}, for both")
         return
+    before = RUN.drilled.setdefault(pair.name, [])
+    if before and before[-1].accepted_s is None:
+        host.noop(f"not gone through: {before[-1].name} has left the pair damaged")
+        return
     if state.is_executing:
-        done = _Drill(pair, drills.KINDS[scenario]).go()
-        RUN.drilled.setdefault(pair.name, []).append(done)
+        try:
+            done = _Drill(pair, drills.KINDS[scenario]).go()
+        except Refusal:
+            if before:
+                _write(pair, before)
+            raise
+        before.append(done)
         gap = f"longest time between ACKs {done.figures.longest_gap_s:.1f} s"
         say(f"    {scenario}: {'passed' if done.passed else 'not passed'}, {gap}")
     yield FunctionCommand(counts_as_change, (), {})
 
 
 @checked_operation
-def report(*, pair: Pair) -> Commands:
+def report(*, pair: Pair, names: tuple[str, ...]) -> Commands:
     """Write what was measured, and fail if it is worse than the settings imply."""
     done = RUN.drilled.get(pair.name, [])
     if host.name != pair.primary.name or not done:
         host.noop("done once for the pair")
         return
+    page, made = _write(pair, done)
+    for line in drill_report.table(made):
+        say(f"    {line}")
+    left_out = [name for name in names if name not in {one.name for one in done}]
+    if left_out or not made.passed:
+        found = [f"{one.name}: {why}" for one in done for why in one.findings]
+        found += [f"{name}: not gone through, since the pair was damaged" for name in left_out]
+        raise Refusal(
+            "\n".join(found),
+            f"look at {page}; docs/failover.md says what each setting buys and costs",
+            tuple(node.name for node in pair.nodes),
+            "the drill was not passed",
+        )
+    RUN.verdicts[pair.name] = (
+        f"drilled: {', '.join(one.name for one in done)} passed. The pair is healthy again."
+    )
+    host.noop("written")
+    yield from ()
+
+
+def _write(pair: Pair, done: Sequence[Scenario]) -> tuple[Path, Report]:
+    """Write the report of these scenarios, and tell where it is."""
     surveys = {node.name: look_at(node) for node in pair.nodes}
     settings = pair.settings
     made = Report(
@@ -151,21 +185,8 @@ def report(*, pair: Pair) -> Commands:
         scenarios=tuple(done),
     )
     page, data = drill_report.write(drill_report.REPORTS_DIR, made)
-    for line in drill_report.table(made):
-        say(f"    {line}")
     RUN.warn(pair, f"the report: {page} (and {data})")
-    if not made.passed:
-        raise Refusal(
-            "\n".join(f"{one.name}: {why}" for one in done for why in one.findings),
-            f"look at {page}; docs/failover.md says what each setting buys and costs",
-            tuple(node.name for node in pair.nodes),
-            "the drill was not passed",
-        )
-    RUN.verdicts[pair.name] = (
-        f"drilled: {', '.join(one.name for one in done)} passed. The pair is healthy again."
-    )
-    host.noop("written")
-    yield from ()
+    return page, made
 
 
 @dataclass
@@ -196,20 +217,20 @@ class _Drill:
             say(f"    {self.kind.what}")
             self._let_it_work(fault)
             self._on_victims(back=True)
-            RUN.warnings[self.pair.name].remove(self._word)
+            RUN.take_back(self.pair, self._word)
             broken = False
             repaired = time.time()
             say("    put back; waiting until the pair is healthy")
             accepted = self._await_health()
             self._await_acks(asking, _ENOUGH, "clients are served again")
         except BaseException as error:  # also of a drill that is interrupted
+            ask(self._probe, f"touch {_PLACE}/stop {_PLACE}/release")
             if broken:
                 self._put_back_after(error)
             raise
-        finally:
-            ask(self._probe, f"touch {_PLACE}/stop")
+        ask(self._probe, f"touch {_PLACE}/stop")
         told = self._told()
-        lost = self._lost(told)
+        lost = self._lost(told) + len(told.refused)
         ask(self._probe, f"touch {_PLACE}/release")
         asking.join(timeout=30)
         return self._scenario(told, begun - 2, fault, repaired, accepted, lost)
@@ -223,7 +244,7 @@ class _Drill:
                 f"the drill took the power of {names}: `python -m lab start {names}` gives it back"
             )
         return (
-            f"the drill broke {names}: `systemctl start {drills.TIMER}.service` there puts it back "
+            f"the drill broke {names}: `systemctl start {timers.DRILL}.service` there puts it back "
             f"at once, its timer does within {drills.PUT_BACK_S // 60} minutes"
         )
 
@@ -231,7 +252,7 @@ class _Drill:
         """Put the hosts back; when that fails, too, tell of both."""
         try:
             self._on_victims(back=True)
-            RUN.warnings[self.pair.name].remove(self._word)
+            RUN.take_back(self.pair, self._word)
         except Refusal as second:
             first = f"{error.why}; " if isinstance(error, Refusal) else ""
             raise Refusal(f"{first}{second.why}", second.remedy) from error
@@ -246,41 +267,51 @@ class _Drill:
         return found
 
     def _start_clients(self) -> str:
-        interface = need(
+        what = f"{self._probe.name} cannot be probed from"
+        remedy = "it has to have Python, and an address in a subnet that the pair serves"
+        shown = need(
             self._probe,
             f"rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; command -v python3 >/dev/null || exit 1; "
-            f"ip -br -4 addr show | grep -F ' {self._network()}' | cut -d' ' -f1 | cut -d@ -f1",
-            what=f"{self._probe.name} cannot be probed from",
-            remedy="it has to have Python, and an address in a subnet that the pair serves",
-        ).strip()
+            "ip -o -4 addr show",
+            what=what,
+            remedy=remedy,
+        )
+        network = drills.network_of(self.pair, shown)
+        if network is None:
+            raise Refusal(f"{what}: it has no address in a subnet of the pair", remedy)
+        card, subnet = network
         answer = ask(self._probe, f"cat > {_PLACE}/clients.py", stdin=_PROGRAM.read_text())
-        if not answer.ok or not interface:
-            raise Refusal(f"{self._probe.name} cannot be probed from: {answer.words}", AGAIN)
+        if not answer.ok:
+            raise Refusal(f"{what}: {answer.words}", AGAIN)
         seconds = (drills.implied(self.pair, self.kind).longest_gap_s or 30) + 20
         settings = {
-            "card": interface.split()[0],
+            "card": card,
             "rate": _RATE,
-            "new": self._free_addresses(),
+            "new": self._free_addresses(subnet),
             "seconds": seconds,
             "seconds_at_most": drills.PUT_BACK_S,
             "directory": _PLACE,
         }
         return f"exec python3 {_PLACE}/clients.py '{json.dumps(settings)}' </dev/null 2>&1"
 
-    def _network(self) -> str:
-        # The first two bytes are enough to find the card; the pair's own address tells them.
-        return ".".join(self.pair.primary.address.split(".")[:2]) + "."
-
-    def _free_addresses(self) -> int:
+    def _free_addresses(self, subnet: Subnet) -> int:
         """How many addresses the drill may take, by the statistics of the server that serves."""
         answer = ask_kea(self.pair.primary, "statistic-get-all")
         told = answer.get("arguments")
         try:
-            counted = drills.addresses(told if isinstance(told, dict) else {})
-        except (IndexError, TypeError, ValueError) as error:
+            counted = drills.addresses(told if isinstance(told, dict) else {}, subnet.id)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise Refusal(f"{self.pair.primary.name} does not tell how many addresses are free: "
                           f"{error!r}", AGAIN) from error  # fmt: skip
-        return max(10, int(counted * _SHARE))
+        may_take = int(counted * _SHARE)
+        if may_take < _FEWEST:
+            raise Refusal(
+                f"{counted} addresses are free in {subnet.subnet}, and the clients of a drill take "
+                f"{_SHARE:.0%} of them at most: {may_take} are too few to measure anything",
+                f"have {ceil(_FEWEST / _SHARE)} free, with a larger pool; or probe from a host in "
+                "another subnet of the pair",
+            )
+        return may_take
 
     def _await_acks(self, asking: gevent.Greenlet, count: int, what: str) -> None:
         first = self._acks()
@@ -335,7 +366,7 @@ class _Drill:
                 raise Refusal(
                     f"{node.name} could not be {'put back' if back else 'broken'}: {words}",
                     f"its own timer puts it back within {drills.PUT_BACK_S // 60} minutes "
-                    f"(`systemctl list-timers {drills.TIMER}.timer` there)",
+                    f"(`systemctl list-timers {timers.DRILL}.timer` there)",
                 )
 
     def _script(self, node: Node, back: bool) -> str:
@@ -407,7 +438,8 @@ class _Drill:
                 )
         except Refusal as refusal:
             say(f"    {refusal.why}")
-            if node is None:  # else a figure is missing, and what is found tells of that
+            # Else a figure is missing, and what is found tells of that.
+            if node is None or self.kind.back:
                 self.missed.append(refusal.why)
 
     def _await_transition(self, node: Node, state: str, since: float, patience_s: float) -> None:
@@ -459,7 +491,8 @@ class _Drill:
         states = {}
         for node in self.pair.nodes:
             changes = drills.transitions(surveys[node.name], self._on(node, begun))
-            line = [(0.0, "hot-standby")]
+            first = drills.state_at(surveys[node.name], self._on(node, begun))
+            line = [(0.0, first or HOT_STANDBY)]
             if node in drills.victims(self.pair, self.kind) and self.kind.down:
                 line.append((fault - begun, "no answer"))
             line += [(at - RUN.skews[node.name] - begun, name) for at, name in changes]

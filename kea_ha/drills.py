@@ -11,12 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 from typing import Any
 
 from kea_ha import journal, layout, status, timers
 from kea_ha.drill_report import Figures, Implied
-from kea_ha.settings import Node, Pair
+from kea_ha.settings import Node, Pair, Subnet
 from kea_ha.survey import Survey
 
 #: How long a host is given to be put back by its own timer, whatever becomes of the drill, in s.
@@ -35,8 +36,6 @@ RETRANSMISSION_S = 16
 
 #: The scenario for which an expired certificate has to be made.
 CERTIFICATE_EXPIRED = "certificate-expired"
-#: What it is called on the host.
-TIMER = "kea-ha-drill"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ END"""
 _MEND = "nft delete table inet kea_ha_drill 2>/dev/null; true"
 # It ends by itself, whatever becomes of the drill.
 _CUT_S, _WHOLE_S, _CUTS = 1.5, 3, 5
-_FLAP = f"""cat > /run/kea-ha-drill-flap <<'SCRIPT'
+_FLAP = f"""command -v nft >/dev/null || {{{{ echo "nft is not there" >&2; exit 1; }}}}
+cat > /run/kea-ha-drill-flap <<'SCRIPT'
 for cut in $(seq {_CUTS}); do {_CUT}
 sleep {_CUT_S}; {_MEND}; sleep {_WHOLE_S}; done; rm -f /run/kea-ha-drill-flap
 SCRIPT
@@ -221,15 +221,15 @@ def fault_script(kind: Kind, **names: object) -> str:
     ``names`` are the host's ``role``, ``unit``, ``port`` and ``interface``. The script reads the
     expired certificate (PEM), where one is wanted.
     """
-    timer = timers.arm(TIMER, PUT_BACK_S, kind.way_back.format(**names))
-    return f"{timer} || exit 1\n{kind.fault.format(**names)}"
+    timer = timers.arm(timers.DRILL, PUT_BACK_S, kind.way_back.format(**names))
+    return f"{timers.run_now(timers.DRILL)}\n{timer} || exit 1\n{kind.fault.format(**names)}"
 
 
 def way_back_script(kind: Kind, **names: object) -> str:
     """Put the host back, and its timer away if that worked."""
     return (
         f"(\n{kind.way_back.format(**names)}\n)\n"
-        f"code=$?; [ $code -ne 0 ] || {timers.call_off(TIMER)}; exit $code"
+        f"code=$?; [ $code -ne 0 ] || {timers.call_off(timers.DRILL)}; exit $code"
     )
 
 
@@ -280,6 +280,10 @@ class Told:
     unserved: tuple[str, ...]
     clients: int
     last_arrival: float
+    #: Addresses that were in two hands at one moment, whoever has them now.
+    twice: tuple[str, ...]
+    #: Leases that were refused to the client that held them.
+    refused: tuple[str, ...]
 
     @classmethod
     def read(cls, text: str) -> Told:
@@ -295,13 +299,16 @@ class Told:
             unserved=tuple(told["unserved"]),
             clients=int(told["clients"]),
             last_arrival=float(told["last_arrival"]),
+            twice=tuple(told["twice"]),
+            refused=tuple(told["refused"]),
         )
 
     @property
     def given_twice(self) -> tuple[str, ...]:
-        """Addresses that two clients hold."""
+        """Addresses that two clients hold, or held at one moment."""
         held = sorted(self.leases.values())
-        return tuple(sorted({one for one, other in pairwise(held) if one == other}))
+        now = {one for one, other in pairwise(held) if one == other}
+        return tuple(sorted(now | set(self.twice)))
 
 
 def longest_gap(acks: Iterable[float], until: float) -> float:
@@ -310,25 +317,44 @@ def longest_gap(acks: Iterable[float], until: float) -> float:
     return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
 
-def addresses(statistics: Mapping[str, Any]) -> int:
-    """How many addresses of the pools are free, by Kea's ``statistic-get-all``.
+def network_of(pair: Pair, shown: str) -> tuple[str, Subnet] | None:
+    """The card with which a host is in a subnet of the pair, and that subnet.
 
-    :raises IndexError, TypeError, ValueError: when it is something else.
+    ``shown`` is what ``ip -o -4 addr show`` says there.
     """
-    free = 0
-    for name, samples in statistics.items():
-        if found := _STATISTIC.fullmatch(name):
-            free += int(samples[0][0]) * (1 if found["kind"] == "total" else -1)
-    return free
+    for line in shown.splitlines():
+        found = _ADDRESS.match(line)
+        for subnet in pair.settings.subnets if found else ():
+            if found and IPv4Address(found["address"]) in IPv4Network(subnet.subnet):
+                return found["card"], subnet
+    return None
 
 
-_STATISTIC = re.compile(r"subnet\[\d+\]\.(?P<kind>total|assigned)-addresses")
+_ADDRESS = re.compile(r"\d+: (?P<card>\S+) +inet (?P<address>[0-9.]+)/")
+
+
+def addresses(statistics: Mapping[str, Any], subnet: int) -> int:
+    """How many addresses of a subnet's pools are free, by Kea's ``statistic-get-all``.
+
+    :raises IndexError, KeyError, TypeError, ValueError: when it is something else.
+    """
+    total, assigned = (
+        int(statistics[f"subnet[{subnet}].{kind}-addresses"][0][0])
+        for kind in ("total", "assigned")
+    )
+    return total - assigned
 
 
 def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:
     """The host's changes of HA state after a moment, by its own log and clock: epoch s, state."""
     logged = ((at, journal.entered(line)) for at, line in _logged(survey))
     return tuple((at, state) for at, state in logged if state and at >= since)
+
+
+def state_at(survey: Survey, moment: float) -> str:
+    """The HA state that the host was in at a moment, by its own log and clock; empty if unknown."""
+    before = [state for at, state in transitions(survey, 0.0) if at <= moment]
+    return before[-1] if before else ""
 
 
 def log_ids(survey: Survey, since: float) -> Mapping[str, int]:
@@ -365,7 +391,10 @@ def findings(pair: Pair, kind: Kind, figures: Figures, expected: Implied) -> Ite
     if expected.until_partner_down_s is not None and figures.until_partner_down_s is None:
         yield from _never_took_over(pair, kind)
     if figures.leases_lost:
-        yield f"{figures.leases_lost} leases that were given are missing on a server afterwards"
+        yield (
+            f"{figures.leases_lost} leases that were given are missing on a server afterwards, or "
+            "were refused to the client that had them"
+        )
     if figures.given_twice:
         yield f"{figures.given_twice} addresses were given to two clients each"
     if figures.unserved:

@@ -65,7 +65,8 @@ def out_for_maintenance(name: str, survey: Survey) -> Iterable[Problem]:
             "the host",
             f"out for maintenance since {survey.state['maintenance'].strip()}",
             "no change of a pair while one of its hosts is out",
-            f"bring it back first: runbook/maintain.py --data host={name} --data done=true",
+            "bring it back first: pyinfra -y inventory.py runbook/maintain.py "
+            f"--data host={name} --data done=true",
             where=name,
         )
 

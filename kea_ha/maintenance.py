@@ -104,7 +104,9 @@ def bring_back(*, pair: Pair, node: Node) -> Commands:
         fall_into_step(pair, node)
         start(pair, node)
         checks.await_answers(pair, node)
-        await_health(pair)
+        # It is back. Whatever keeps the pair from being healthy now is recover.py's matter, which
+        # does nothing to a pair with a host that is out.
         run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
         changed(node)
+        await_health(pair)
     yield FunctionCommand(counts_as_change, (), {})

@@ -158,8 +158,9 @@ def unreachable(node: Node) -> Problem:
         "ssh",
         "no connection (pyinfra's own words are above)",
         "both hosts of a pair answer before either is changed",
-        f"bring it up, or mend its name, key or user in inventory.py; `--limit` to the other "
-        f"host prepares that one alone ({node.address} is its address for its partner)",
+        "bring it up, or mend its name, key or user in inventory.py. Meanwhile, in a first rollout "
+        "deploy.py with `--limit` prepares the other host alone; of a pair that was accepted, "
+        "recover.py has the other one serve",
         where=node.name,
     )
 
@@ -302,8 +303,8 @@ def _ownership_problems(
             "what is there",
             f"a server of another pair: {owner}",
             f"nothing, or {ours}",
-            "check `server_name`, `role` and the group's name in inventory.py. If the host is "
-            "to change its part: stop Kea there and remove " + layout.STATE_DIR,
+            "check `server_name`, `role` and the group's name in inventory.py. To give servers "
+            "other names or pairs on purpose: docs/runbook.md, Give a host another part",
             where=node.name,
         )
     if owner or adopt:

@@ -8,6 +8,7 @@ block on the screen.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -103,6 +104,12 @@ class Run:
         known = self.warnings.setdefault(pair.name, [])
         if text not in known:
             known.append(text)
+
+    def take_back(self, pair: Pair, text: str) -> None:
+        """Have the last block not say this warning after all, unless the run is interrupted."""
+        if not self.interrupted:
+            with suppress(ValueError):
+                self.warnings.get(pair.name, []).remove(text)
 
     def has_failed(self, host_name: str) -> bool:
         """Whether pyinfra, or one of our checks, has given up on this host."""

@@ -232,7 +232,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
         say(f"    setting its lease file aside, in {place}")
         run_commands([
             StringCommand(
-                f"{timers.call_off(timers.RESTORE)}; systemctl stop {unit_of(pair)}",
+                f"{timers.settle()}; systemctl stop {unit_of(pair)}",
                 _timeout=SERVICE_S,
             ),
             StringCommand(

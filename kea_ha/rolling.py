@@ -272,8 +272,7 @@ def stop(pair: Pair, node: Node) -> None:
     # On the host that it concerns, which is not always the one whose operation this is.
     need(
         host_of(node),
-        # What a restore has left armed must not start it again.
-        f"{timers.call_off(timers.RESTORE)}; systemctl stop {unit_of(pair)}",
+        f"{timers.settle()}; systemctl stop {unit_of(pair)}",
         what=f"kea-dhcp4 on {node.name} does not stop",
         remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
         timeout_s=SERVICE_S,

@@ -163,6 +163,7 @@ def before_connecting() -> None:
             *_unfit_backup(options),
             *_unfit_scenarios(options),
             *_unfit_limit(),
+            *_unfit_drill(),
         ]
         _keep_the_named_pair(options)
     except SettingsError as error:
@@ -315,6 +316,18 @@ def _unfit_limit() -> Iterator[Problem]:
                 "leave it out, or name the pair",
                 pair.name,
             )
+
+
+def _unfit_drill() -> Iterator[Problem]:
+    """The clients of a drill are those of one pair: two drills at once would spoil each other."""
+    named = [p.name for p in RUN.pairs.values() if all(RUN.in_scope(n.name) for n in p.nodes)]
+    if "runbook/drill.py" in RUN.scripts and len(named) > 1:
+        yield Problem(
+            "the drill",
+            f"of {len(named)} pairs at once: {', '.join(named)}",
+            "one pair in a run",
+            f"name it, and the host to probe from: --limit {named[0]} --limit probes",
+        )
 
 
 def _read_backup(given: Any) -> Backup:

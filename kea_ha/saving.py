@@ -29,6 +29,13 @@ _READ: dict[str, dict[str, bytes]] = {}
 
 #: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
 _COPYING_S = 600
+#: After which time a server that was stopped for a restore is started, whatever becomes of the run.
+_START_S = 2 * _COPYING_S + 60
+_STOPPED = (
+    "kea-dhcp4 was stopped on both hosts for the restore: run the same command again, or start it "
+    f"there. Else a timer does, {_START_S // 60} minutes after the last step (`systemctl "
+    f"list-timers {timers.RESTORE}.timer`)"
+)
 
 _IN_PART = "not backed up in full"
 
@@ -141,7 +148,12 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
         # Also those that a run stopped which was cut off: what it has armed is this one's now.
         armed = f"systemctl is-active --quiet {timers.RESTORE}.timer"
         ran = [node for node in pair.nodes if node in up or ask(host_of(node), armed).ok]
-        _restore(pair, backup, ran, up)
+        if up:
+            RUN.warn(pair, _STOPPED)  # for a run that is interrupted, which ends at once
+        try:
+            _restore(pair, backup, ran, up)
+        finally:
+            RUN.take_back(pair, _STOPPED)
     yield FunctionCommand(counts_as_change, (), {})
 
 
@@ -216,7 +228,7 @@ def _see_to_a_start(pair: Pair, ran: Collection[Node]) -> None:
     for node in ran:
         need(
             host_of(node),
-            timers.arm(timers.RESTORE, 2 * _COPYING_S + 60, f"systemctl start {unit_of(pair)}"),
+            timers.arm(timers.RESTORE, _START_S, f"systemctl start {unit_of(pair)}"),
             what=f"no timer can be set on {node.name} that would start kea-dhcp4 again",
             remedy=f"look at `journalctl -xe` on {node.name}",
         )
@@ -232,7 +244,9 @@ def _merged(pair: Pair, backup: Backup) -> Restoration:
         return restoring.restoration(pair, backup, live)
     except LeaseFileError as error:
         raise Refusal(
-            str(error), "Kea cannot read that file either: move it to another directory"
+            str(error),
+            "Kea cannot read that file either: stop kea-dhcp4 there, move the file to another "
+            "directory, and run the same command again",
         ) from error
 
 
@@ -254,7 +268,7 @@ def _put(node: Node, file: HostFile, aside: str) -> None:
 def _stop(pair: Pair, node: Node) -> None:
     need(
         host_of(node),
-        f"systemctl stop {unit_of(pair)}",
+        f"{timers.run_now(timers.DRILL)}; systemctl stop {unit_of(pair)}",
         what=f"kea-dhcp4 on {node.name} does not stop",
         remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
         timeout_s=SERVICE_S,

@@ -111,9 +111,9 @@ def drill(pair: Pair, name: str) -> None:
 
 
 @deploy("Drill")
-def report(pair: Pair) -> None:
+def report(pair: Pair, names: tuple[str, ...]) -> None:
     """Write the report, and fail if it is worse than the settings imply."""
-    drilling.report(name="Write the report", pair=pair)
+    drilling.report(name="Write the report", pair=pair, names=names)
 
 
 @deploy("Recover")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
+#: What puts back a host that a drill has broken.
+DRILL: Final = "kea-ha-drill"
 #: What starts a server that was stopped for a restore, if the run that did it is cut off.
 RESTORE: Final = "kea-ha-restore"
 
@@ -20,9 +22,25 @@ def arm(name: str, after_s: float, script: str) -> str:
     """
     return (
         f"{call_off(name)}; systemctl reset-failed {name}.service 2>/dev/null; "
-        f"systemd-run --quiet --unit={name} --on-active={after_s:.0f} "
+        f"systemd-run --quiet --unit={name} --property=Type=oneshot --on-active={after_s:.0f} "
         f"/bin/sh -c {shlex.quote(script)}"
     )
+
+
+def run_now(name: str) -> str:
+    """Have it run at once, if it is armed, and be over before anything else is done."""
+    return (
+        f"! systemctl is-active --quiet {name}.timer || "
+        f"{{ systemctl start {name}.service; {call_off(name)}; }}"
+    )
+
+
+def settle() -> str:
+    """See that nothing which a run has left armed will start a server that is stopped now.
+
+    What a drill has broken is put back first, or it would stay so.
+    """
+    return f"{run_now(DRILL)}; {call_off(RESTORE)}"
 
 
 def call_off(name: str) -> str:

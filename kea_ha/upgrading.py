@@ -132,7 +132,7 @@ def _left(
             (node.name,),
             f"stopped; {who_serves(pair)}",
         )
-    how = "upgraded" if upgraded else "not running, masked, and perhaps half upgraded,"
+    how = "upgraded" if upgraded else "out of service to be upgraded"
     return Refusal(
         f"{node.name}, {how} from {mine.has or 'half installed'} to {mine.gets}: {refusal.why}"
         f"{own_words(node)}\n{who_serves(pair)}",

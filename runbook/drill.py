@@ -27,4 +27,4 @@ if pair:
     steps.hold_together(name="Both hosts go on", pair=pair, after="judging the pair")
     for name in host.loop(names):
         steps.drill(pair, name)
-    steps.report(pair)
+    steps.report(pair, names)

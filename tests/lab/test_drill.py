@@ -183,6 +183,44 @@ def test_a_drill_that_was_killed_is_put_back_by_the_hosts_own_timer(
     bench.sh(lab, "client", "touch /run/kea-ha-drill/stop /run/kea-ha-drill/release")
 
 
+def test_what_a_killed_drill_has_left_does_not_start_a_server_that_is_out(
+    lab: Lab, operator: Clone
+) -> None:
+    """Taken out for maintenance, it stays down: its timer has done its work, and is gone."""
+    running = operator.start(*DRILL, *FAST, "--data", "scenario=slow-link")
+    running.wait_for(r"\[host-1\] +the standby's card is limited")
+    running.kill()
+    assert "tbf" in bench.sh(lab, "host-2", "tc qdisc show")
+    bench.sh(lab, "client", "touch /run/kea-ha-drill/stop /run/kea-ha-drill/release")
+    maintain = ("-y", "inventory.py", "runbook/maintain.py", *FAST, "--data", "host=host-2")
+    assert "out for maintenance" in operator.run(*maintain).last_block
+    assert "" == bench.sh(lab, "host-2", "systemctl list-timers -q --no-pager kea-ha-drill.timer")
+    assert "tbf" not in bench.sh(lab, "host-2", "tc qdisc show")
+    assert not bench.is_active(lab, "host-2")
+    assert operator.run(*maintain, "--data", "done=true").verdict
+
+
+@pytest.mark.slow
+def test_after_a_scenario_that_left_the_pair_damaged_no_other_is_gone_through(
+    lab: Lab, operator: Clone
+) -> None:
+    """The standby never comes back: said, with a report of what was done, and a status not 0."""
+    place = f"/run/systemd/system/{UNITS[0]}.d"
+    fault = f"mkdir -p {place}; printf '[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n'"
+    bench.sh(lab, "host-2", f"{fault} > {place}/zzz.conf; systemctl daemon-reload")
+    outcome = drill(operator, "standby-killed", "primary-killed")
+    assert "standby-killed: the pair was not healthy again in time" in outcome.refusal
+    assert "primary-killed: not gone through, since the pair was damaged" in outcome.refusal
+    assert ["standby-killed"] == [one.name for one in newest(operator).scenarios]
+    assert bench.is_active(lab, "host-1")
+    bench.sh(
+        lab,
+        "host-2",
+        f"rm {place}/zzz.conf; systemctl daemon-reload; systemctl restart {UNITS[0]}",
+    )
+    operator.await_verdict(*FAST, patience=60)
+
+
 def test_a_scenario_that_does_not_exist_is_refused(lab: Lab, operator: Clone) -> None:
     outcome = drill(operator, "primary-kiled")
     assert outcome.status == 1

@@ -109,32 +109,50 @@ def test_a_lease_file_that_was_cut_off(lab: Lab, operator: Clone) -> None:
 
 @pytest.mark.slow
 def test_two_lease_files_that_kea_cannot_open(lab: Lab, operator: Clone) -> None:
-    """No leases are thrown away: refused, and the way back is named."""
+    """No leases are thrown away: refused, and the way back is named, and works."""
+    assert operator.run("-y", "inventory.py", "runbook/backup.py", *MANY_CLIENTS).status == 0
+    (backup,) = (operator.directory / "backups").iterdir()
+    held = {host: bench.leases(lab, host) for host in HOSTS}
     for host in HOSTS:
         bench.sh(
             lab,
             host,
-            f"systemctl stop {UNITS[0]}; cp -a {FILE} /root/; "
+            f"systemctl stop {UNITS[0]}; "
             f"sed -i '1s/address,hw/addr3ss,h/' {FILE}; systemctl start {UNITS[0]}",
         )
     refused = operator.run(*RECOVER).refusal
     assert "the lease file of each host that answers is one that Kea cannot open" in refused
-    assert "runbook/restore.py" in refused
+    assert "runbook/restore.py --data from=backups/lab-" in refused
     for host in HOSTS:
-        bench.sh(lab, host, f"systemctl stop {UNITS[0]}; cp -a /root/kea-leases4.csv {FILE}")
+        bench.sh(lab, host, f"systemctl stop {UNITS[0]}; mkdir /root/aside; mv {FILE}* /root/aside")
 
-    with all_leases_kept_on_disk(lab):
-        outcome = recovered(operator)
-    assert "both are started" in outcome.last_block
+    restore = ("-y", "inventory.py", "runbook/restore.py", *MANY_CLIENTS)
+    assert operator.run(*restore, "--data", f"from=backups/{backup.name}").verdict
 
-
-@contextmanager
-def all_leases_kept_on_disk(lab: Lab) -> Iterator[None]:
-    """The same, of servers that are down."""
-    rows = bench.sh(lab, "host-1", f"cut -d, -f1 {FILE} | sed 1d | sort -u").split()
-    yield
     for host in HOSTS:
-        assert set(rows) <= set(bench.leases(lab, host)), host
+        assert held[host].items() <= bench.leases(lab, host).items()
+
+
+@pytest.mark.slow
+def test_two_servers_that_are_down(lab: Lab, operator: Clone) -> None:
+    """Both are started, and have what they had."""
+    with all_leases_kept(lab, operator):
+        for host in HOSTS:
+            bench.sh(lab, host, f"systemctl stop {UNITS[0]}")
+        assert "both are started" in recovered(operator).last_block
+
+
+@pytest.mark.slow
+def test_a_host_that_is_out_while_its_partner_fails(lab: Lab, operator: Clone) -> None:
+    """It is brought back first, and serves; then the partner is recovered."""
+    maintain = ("-y", "inventory.py", "runbook/maintain.py", *MANY_CLIENTS, "--data", "host=host-2")
+    with all_leases_kept(lab, operator):
+        assert "out for maintenance" in operator.run(*maintain).last_block
+        bench.sh(lab, "host-1", f"systemctl disable --quiet --now {UNITS[0]} 2>/dev/null")
+        assert "--data host=host-2 --data done=true" in operator.run(*RECOVER).refusal
+        assert operator.run(*maintain, "--data", "done=true").status == 1
+        assert bench.is_active(lab, "host-2")
+        recovered(operator)
 
 
 def test_terminated(lab: Lab, operator: Clone) -> None:

@@ -42,6 +42,11 @@ def test_one_pairs_failure_stops_that_pair_alone(ground: World, tree: Tree, tmp_
         assert outcome.status == 0, outcome.output
         assert outcome.block_of("south").startswith("south: accepted. rome serves")
 
+        # The clients of two drills at once would be the same ones.
+        drill = operator.run("-y", "inventory.py", "runbook/drill.py")
+        assert drill.status == 1
+        assert "--limit north --limit probes" in drill.output
+
 
 @pytest.mark.slow
 def test_eight_pairs_roll_out_side_by_side(ground: World, tree: Tree, tmp_path: Path) -> None:

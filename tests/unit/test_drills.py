@@ -118,7 +118,7 @@ def test_what_a_clock_that_was_ahead_has_logged_is_no_later_than_what_follows() 
     assert [(last, state), (last, state)] == list(seen[-2:])
 
 
-def test_free_addresses_are_those_of_all_subnets() -> None:
+def test_free_addresses_are_those_of_the_subnet_that_is_asked_in() -> None:
     """Not those of single pools once more, which newer Keas tell, too."""
     told = {
         "subnet[1].total-addresses": [[100, "2026-11-25 09:00:00.000000"]],
@@ -128,7 +128,28 @@ def test_free_addresses_are_those_of_all_subnets() -> None:
         "subnet[7].assigned-addresses": [[0, "2026-11-25 09:00:00.000000"]],
         "pkt4-received": [[5, "2026-11-25 09:00:00.000000"]],
     }
-    assert 80 == drills.addresses(told)
+    assert 70 == drills.addresses(told, 1)
+    assert 10 == drills.addresses(told, 7)
+    with pytest.raises(KeyError):
+        drills.addresses(told, 2)
+
+
+def test_clients_ask_on_the_card_that_is_in_a_subnet_of_the_pair() -> None:
+    shown = (
+        "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever\n"
+        "2: mgmt    inet 192.168.77.4/24 brd 192.168.77.255 scope global mgmt\\       valid_lft\n"
+        "3: lan0.5    inet 192.168.1.10/24 scope global lan0.5\\       valid_lft forever\n"
+    )
+    assert ("lan0.5", FAST.settings.subnets[0]) == drills.network_of(FAST, shown)
+    assert drills.network_of(FAST, shown.replace("192.168.1.", "192.168.2.")) is None
+    assert drills.network_of(FAST, "") is None
+
+
+def test_the_state_at_a_moment_is_the_last_one_before_it() -> None:
+    survey = accepted("host-1")
+    moments = [at for at, _ in drills.transitions(survey, 0.0)]
+    assert "hot-standby" == drills.state_at(survey, moments[-1] + 1)
+    assert "" == drills.state_at(survey, moments[0] - 1)
 
 
 def test_two_clients_with_one_address_are_found() -> None:
@@ -139,8 +160,10 @@ def test_two_clients_with_one_address_are_found() -> None:
         "unserved": [],
         "clients": 3,
         "last_arrival": 2.0,
+        "twice": ["192.168.1.120"],
+        "refused": [],
     }
-    assert ("192.168.1.100",) == Told.read(json.dumps(told)).given_twice
+    assert ("192.168.1.100", "192.168.1.120") == Told.read(json.dumps(told)).given_twice
     with pytest.raises(KeyError):
         Told.read("{}")
 
