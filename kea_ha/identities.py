@@ -8,7 +8,7 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
-from kea_ha import certificates, layout, pki, plan
+from kea_ha import certificates, keeping, layout, pki, plan
 from kea_ha.facts import PKI_DIR, changed, look_at, store_for
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
@@ -77,6 +77,8 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     yield write(f"{base}-ca.crt", authority.trusted, mode=mode, owner=owner)
     yield write(f"{base}.crt", certificate, mode=mode, owner=owner)
     yield rename(f"{base}-ca.crt")
+    if another:
+        yield StringCommand(keeping.keep_key_script(f"{base}.key"))
     # One after the other at once: Kea that starts in between would not.
     yield rename(*((f"{base}.key",) if another else ()), f"{base}.crt")
     changed(node)

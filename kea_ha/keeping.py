@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping
 
 from kea_ha import layout
-from kea_ha.settings import Pair
+from kea_ha.settings import Node, Pair
 from kea_ha.survey import RemoteFile, Survey
 
 
@@ -65,11 +65,10 @@ def differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(p for p in paths if digest(survey.files, p) != digest(survey.kept, p))
 
 
-def keep_script(name: str) -> str:
+def keep_script(node: Node, name: str) -> str:
     """Keep what stands on the host now under this name; what was kept before stays once more.
 
-    The name is that of a state of the pair, the same on both hosts. Keys are kept beside their
-    certificates, or one that was put back could be without its own. The script reads the settings
+    The name is that of a state of the pair, the same on both hosts. The script reads the settings
     that it was accepted with. The kept state is complete under its directory's name, or not there:
     it takes that by a rename.
     """
@@ -80,7 +79,7 @@ def keep_script(name: str) -> str:
         units_file=layout.KEPT_UNITS,
         name=shlex.quote(name),
         name_file=layout.KEPT_NAME,
-        files=shlex.join((*layout.KEPT, *layout.KEYS)),
+        files=shlex.join((*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
         units=shlex.join(ALL_UNITS),
     )
 
@@ -113,6 +112,17 @@ OTHER_UNITS = (
     layout.EXPIRY_TIMER,
 )
 ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
+
+
+def keep_key_script(path: str) -> str:
+    """Keep a key beside its kept certificate, before both are replaced: that of an old CA.
+
+    It goes with the state that it belongs to. Other certificates are for the key that stays.
+    """
+    kept = f"{layout.KEPT_DIR}{path}"
+    beside = f"{kept.removesuffix('.key')}.crt"
+    return f"[ ! -e {beside} ] || [ -e {kept} ] || cp -a {path} {kept}"
+
 
 # In /, since cp of Debian 12 looks there for the directories that it is to make alike.
 _KEEP = """set -e; umask 077; cd /

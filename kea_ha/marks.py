@@ -113,7 +113,7 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
         # One state of the pair has one name: that of a run that was cut off, if a host came so far.
         name = keeping.name_of(pair, judged) or keeping.next_name(RUN.name, judged)
         if seen.kept_names.get(layout.KEPT_DIR) != name:
-            script = keeping.keep_script(name)
+            script = keeping.keep_script(node, name)
             yield StringCommand(script, _stdin=keeping.settings_text(pair), _timeout=SERVICE_S)
     elif not same_settings:
         text = keeping.settings_text(pair)

@@ -214,7 +214,7 @@ def mark(pair: Pair, node: Node, how: str = CHANGING, back_to: str = "") -> None
     """
     if not look_at(node).kept:
         # Rolled out before states were kept: what stands here now is what was accepted.
-        script = keeping.keep_script(RUN.name)
+        script = keeping.keep_script(node, RUN.name)
         run_commands([StringCommand(script, _stdin="not known", _timeout=SERVICE_S)])
         changed(node)
     if not look_at(node).state.get("unfinished", "").startswith(how):

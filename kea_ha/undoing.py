@@ -219,7 +219,7 @@ def keep(*, pair: Pair, node: Node) -> Commands:
         host.noop("it is kept already")
         return
     yield StringCommand(
-        keeping.keep_script(goal.name),
+        keeping.keep_script(node, goal.name),
         _stdin=goal.settings or "not known",
         _timeout=SERVICE_S,
     )

@@ -187,6 +187,33 @@ def test_the_cas_are_changed_unnoticed(lab: Lab, operator: Clone, tmp_path: Path
     served_by(lab, operator, *lifetime(40000))
 
 
+@pytest.mark.slow
+def test_new_keys_that_do_not_work_are_undone_on_both(lab: Lab, operator: Clone) -> None:
+    """In the round of a change of CAs that makes them; then the same command goes on."""
+    settings = (*MANY_CLIENTS, *lifetime(40500))
+    assert operator.deploy(*settings).verdict
+    keys = {host: bench.sh(lab, host, f"cat {layout.HA_KEY}") for host in HOSTS}
+    digest = bench.sh(lab, "host-1", f"sha256sum {layout.HA_KEY}").split()[0]
+    fault = f"/etc/systemd/system/{UNITS[0]}.d/zz-fault.conf"
+    check = f"ExecStartPre=/bin/sh -c 'sha256sum {layout.HA_KEY} | grep -q {digest}'"
+    bench.give(lab, "host-1", fault, f"[Service]\n{check}\n", "644")
+    bench.sh(lab, "host-1", "systemctl daemon-reload")
+
+    with steady(lab) as served:
+        outcome = operator.run(*ROTATE, *settings, "--data", "ca=true", timeout=360)
+
+    assert "undone; the pair is as it was before" in outcome.refusal
+    unnoticed(lab, served)
+    operator.await_verdict(*settings)
+    assert keys == {host: bench.sh(lab, host, f"cat {layout.HA_KEY}") for host in HOSTS}
+    bench.sh(lab, "host-1", f"rm {fault}; systemctl daemon-reload")
+    assert operator.run(*ROTATE, *settings, "--data", "ca=true", timeout=360).verdict
+    for host in HOSTS:
+        found = bench.sh(lab, host, "find /etc/kea /var/lib/kea-ha -type f -exec cat {} +")
+        assert keys[host].splitlines()[1] not in found
+    served_by(lab, operator, *lifetime(40500))
+
+
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_change_that_keeps_a_server_from_starting_is_undone(
     lab: Lab, operator: Clone, host: str
