@@ -223,15 +223,15 @@ class _Drill:
             say("    put back; waiting until the pair is healthy")
             accepted = self._await_health()
             self._await_acks(asking, _ENOUGH, "clients are served again")
+            ask(self._probe, f"touch {_PLACE}/stop")
+            told = self._told()
+            lost = self._lost(told) + len(told.refused)
         except BaseException as error:  # also of a drill that is interrupted
-            ask(self._probe, f"touch {_PLACE}/stop {_PLACE}/release")
             if broken:
                 self._put_back_after(error)
             raise
-        ask(self._probe, f"touch {_PLACE}/stop")
-        told = self._told()
-        lost = self._lost(told) + len(told.refused)
-        ask(self._probe, f"touch {_PLACE}/release")
+        finally:
+            ask(self._probe, f"touch {_PLACE}/stop {_PLACE}/release")
         asking.join(timeout=30)
         return self._scenario(told, begun - 2, fault, repaired, accepted, lost)
 

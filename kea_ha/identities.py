@@ -25,13 +25,7 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     and the anchor go in.
     """
     if which == "api" and pair.settings.control_channel == "none":
-        unused = [p for p in (*layout.API_FILES, layout.API_KEY) if p in look_at(node).files]
-        if not unused:
-            host.noop("nothing listens for API clients")
-            return
-        # A key that serves nobody is one more to be stolen, and its CA may be changed meanwhile.
-        yield StringCommand("rm -f", *unused)
-        changed(node)
+        host.noop("nothing listens for API clients")
         return
     if which == "ha" and node.own_certificates is not None:
         yield from _own_identity(node, node.own_certificates)
@@ -60,6 +54,7 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     # known to others, so a new one signs only new keys.
     if another := held is not None and not certificates.chains(held, authority.issuer):
         key = f"{key}.new"
+        yield StringCommand("rm -f", key)  # of a run that was cut off, who knows when
     yield StringCommand(_MAKE_KEY.format(conf=layout.CONF_DIR, dir=layout.TLS_DIR, key=key))
     request = need(
         host,
@@ -88,16 +83,15 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
 # was installed before, /etc/kea may be _kea's, and whatever is in it.
 _MAKE_KEY = """set -e; umask 077
 [ ! -d {conf} ] || chown root {conf}
-if [ -e {dir} ] || [ -L {dir} ]; then
-  [ "$(stat -c '%U %F' {dir})" = 'root directory' ] || {{
-    echo "{dir} is no directory of root's: look at what it is, and remove it" >&2; exit 1; }}
-fi
 mkdir -p {dir}
+[ ! -L {dir} ] && [ "$(stat -c %u {dir})" = 0 ] || {{
+  echo "{dir} is no directory of root's: look at what it is, and remove it" >&2; exit 1; }}
 if [ ! -s {key} ]; then
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key}.part 2>/dev/null
   sync {key}.part; mv -f {key}.part {key}
 fi
-! getent group _kea >/dev/null || {{ chown root:_kea {key}; chmod 640 {key}; }}"""
+! getent group _kea >/dev/null || {{
+  chown root:_kea {dir} {key}; chmod 750 {dir}; chmod 640 {key}; }}"""
 
 
 def _identity_owner(seen: Survey) -> tuple[str, str]:
@@ -118,6 +112,7 @@ def _own_identity(node: Node, own: OwnCertificates) -> Commands:
         return
     owner, mode = _identity_owner(look_at(node))
     yield StringCommand("mkdir -p -m 0750", layout.TLS_DIR)
+    yield StringCommand(keeping.keep_key_script(layout.HA_KEY))
     for source, target in copies:
         yield StringCommand(
             "umask 077; cat", QuoteString(source), f">{target}.new",

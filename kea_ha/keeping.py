@@ -115,13 +115,17 @@ ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
 
 
 def keep_key_script(path: str) -> str:
-    """Keep a key beside its kept certificate, before both are replaced: that of an old CA.
+    """Keep a key beside its kept certificate, before both are replaced.
 
-    It goes with the state that it belongs to. Other certificates are for the key that stays.
+    It goes with the state that it belongs to. Where only a certificate is made anew, its key stays.
     """
     kept = f"{layout.KEPT_DIR}{path}"
     beside = f"{kept.removesuffix('.key')}.crt"
-    return f"[ ! -e {beside} ] || [ -e {kept} ] || cp -a {path} {kept}"
+    new = f"{kept}.new"
+    return (
+        f"[ ! -e {beside} ] || [ -e {kept} ] || [ ! -e {path} ] || "
+        f"{{ rm -f {new} && cp -a {path} {new} && sync {new} && mv {new} {kept}; }}"
+    )
 
 
 # In /, since cp of Debian 12 looks there for the directories that it is to make alike.

@@ -61,7 +61,7 @@ pid=$$
 while :; do
   parent=$(stat_field "$pid" 2); [ "${{parent:-0}}" -gt 1 ] || break; pid=$parent
   case $(cat /proc/"$pid"/comm) in
-    sh|dash|bash|sudo|su|doas|timeout|env|runuser) ;;
+    *sh|sudo|su|doas|timeout|env|runuser) ;;
     *) break ;;
   esac
 done
@@ -128,9 +128,17 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
 
 @checked_operation
 def forget_before(*, pair: Pair, if_upgraded: bool = False) -> Commands:
-    """Remove the state that was accepted before the last one: it must not be put back."""
+    """Remove the state that was accepted before the last one: it must not be put back.
+
+    After a change of CAs with it what is left for API clients where none are served: of the old CA.
+    """
     unasked = if_upgraded and not RUN.upgrades.get(pair.name)
-    if unasked or ask(host, f"[ ! -e {layout.KEPT_BEFORE_DIR} ]").ok:
+    gone = [layout.KEPT_BEFORE_DIR]
+    if not if_upgraded and pair.settings.control_channel == "none":
+        left = (*layout.API_FILES, layout.API_KEY)
+        gone += [f"{place}{path}" for place in ("", layout.KEPT_DIR) for path in left]
+    if unasked or not ask(host, f"ls -d {' '.join(gone)} 2>/dev/null").stdout.strip():
         host.noop("there is none, or it may stay")
         return
-    yield StringCommand("rm -rf", layout.KEPT_BEFORE_DIR)
+    yield StringCommand("rm -rf", *gone)
+    changed(pair.node(host.name))

@@ -223,7 +223,8 @@ def _restart_both(pair: Pair, node: Node, found: Diagnosis) -> None:
 
 def _renew(pair: Pair, node: Node, found: Diagnosis) -> None:
     if node.name in found.renew:
-        carry_out(identities.identity, pair=pair, node=node, which="ha")
+        for which in ("ha", "api"):
+            carry_out(identities.identity, pair=pair, node=node, which=which)
 
 
 def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:

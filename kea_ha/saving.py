@@ -146,9 +146,12 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
             or acceptance.serves(surveys[node.name])
         ]
         # Also those that a run stopped which was cut off: what it has armed is this one's now.
-        armed = f"systemctl is-active --quiet {timers.RESTORE}.timer"
+        # And those that a drill holds down: what it has armed is done first, when they are stopped.
+        armed = " || ".join(
+            f"systemctl is-active --quiet {name}.timer" for name in (timers.RESTORE, timers.DRILL)
+        )
         ran = [node for node in pair.nodes if node in up or ask(host_of(node), armed).ok]
-        if up:
+        if ran:
             RUN.warn(pair, _STOPPED)  # for a run that is interrupted, which ends at once
         try:
             _restore(pair, backup, ran, up)

@@ -401,7 +401,7 @@ def _parse_packages(lines: Iterable[str]) -> dict[str, str]:
     for line in lines:
         name, abbreviation, version = (*line.split(), "", "")[:3]
         if abbreviation.startswith("ii"):
-            found[name] = _sound(version, _VERSION)
+            found[name] = _sound(version)
     return found
 
 
@@ -420,7 +420,7 @@ def _parse_policy(lines: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]
         elif line.strip().startswith("Candidate:"):
             candidate = line.split()[1]
             if candidate != "(none)":
-                found[package].append((_sound(candidate, _VERSION), "candidate"))
+                found[package].append((_sound(candidate), "candidate"))
         elif line.startswith((" *** ", "     ")) and len(line.split()) <= 3 and "/" not in line:
             version = line.replace("***", "").split()[0]
         elif line.startswith("        "):
@@ -429,26 +429,29 @@ def _parse_policy(lines: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]
 
 
 def _parse_interfaces(lines: Iterable[str]) -> tuple[Interface, ...]:
-    """``ip addr show``: what begins at the margin is an interface, its addresses are below it."""
+    """``ip addr show``: what begins at the margin is an interface, its addresses are below it.
+
+    One that no shell script could be given is left out.
+    """
     up: dict[str, bool] = {}
     held: dict[str, list[str]] = {}
     name = ""
     for line in lines:
         words = line.split()
         if not line.startswith(" "):
-            name = _sound(words[1].rstrip(":").partition("@")[0], _INTERFACE)
+            name = words[1].rstrip(":").partition("@")[0]
             flags = words[2].strip("<>").split(",")
             up[name] = "UP" in flags and "LOWER_UP" in flags
             held[name] = []
         elif words[0] == "inet":
             held[name].append(words[1].partition("/")[0])
-    return tuple(Interface(n, up[n], tuple(a)) for n, a in held.items())
+    return tuple(Interface(n, up[n], tuple(a)) for n, a in held.items() if _INTERFACE.fullmatch(n))
 
 
-def _sound(word: str, pattern: re.Pattern[str]) -> str:
-    if not pattern.fullmatch(word):
-        raise ValueError(f"{word!r} is no name or version that a shell may be given")
-    return word
+def _sound(version: str) -> str:
+    if not _VERSION.fullmatch(version):
+        raise ValueError(f"{version!r} is no version of a package")
+    return version
 
 
 def _parse_listeners(lines: Iterable[str]) -> Iterable[Listener]:

@@ -28,9 +28,10 @@ def arm(name: str, after_s: float, script: str) -> str:
 
 
 def run_now(name: str) -> str:
-    """Have it run at once, if it is armed, and be over before anything else is done."""
+    """Have it run at once, if it is armed or runs, and be over before anything else is done."""
     return (
-        f"! systemctl is-active --quiet {name}.timer || "
+        f"! {{ systemctl is-active --quiet {name}.timer || "
+        f"systemctl is-active {name}.service | grep -qx activating; }} || "
         f"{{ systemctl start {name}.service; {call_off(name)}; }}"
     )
 

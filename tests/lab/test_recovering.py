@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -131,6 +132,22 @@ def test_two_lease_files_that_kea_cannot_open(lab: Lab, operator: Clone) -> None
 
     for host in HOSTS:
         assert held[host].items() <= bench.leases(lab, host).items()
+
+
+@pytest.mark.slow
+def test_a_pki_that_was_lost(lab: Lab, operator: Clone) -> None:
+    """As in docs/runbook.md, Losing it: both hosts get identities of new CAs, at an outage."""
+    assert operator.deploy(*MANY_CLIENTS).verdict
+    shutil.rmtree(operator.pki)
+    assert "there is no pki/lab" in operator.run(*RECOVER).refusal
+    with all_leases_kept(lab, operator):
+        for host in HOSTS:
+            bench.sh(lab, host, f"systemctl stop {UNITS[0]}")
+        for host in HOSTS:
+            bench.sh(lab, host, "rm -r /etc/kea/tls")
+        operator.run(*RECOVER)
+        assert operator.deploy(*MANY_CLIENTS).verdict
+    assert (0, 0) == operator.deploy(*MANY_CLIENTS).totals()[:2]
 
 
 @pytest.mark.slow
