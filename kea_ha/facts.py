@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from pyinfra import inventory
 from pyinfra.api.host import Host
 
-from kea_ha import layout, pki, plan, survey
+from kea_ha import copying, layout, leases, pki, plan, survey
 from kea_ha.live import Anchors
 from kea_ha.plan import Plan
 from kea_ha.record import RUN
@@ -22,6 +23,8 @@ from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
 
 PKI_DIR = Path("pki")
+#: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
+COPYING_S = 600
 
 
 def host_of(node: Node) -> Host:
@@ -58,6 +61,21 @@ def read(node: Node, kept: str = layout.KEPT_DIR) -> Survey:
         return survey.parse_survey(answer.stdout.splitlines())
     except survey.SurveyError as error:
         raise Refusal(f"{node.name} could not be read: {error}: {answer.words}", AS_ROOT) from error
+
+
+def files_of(node: Node, plain: Collection[str]) -> dict[str, bytes]:
+    """These files of a host, and the set of its lease files, by their paths.
+
+    :raises Refusal: when the host does not answer, or not in full.
+    """
+    script = copying.read_script(plain, leases.FILES)
+    answer = ask(host_of(node), script, timeout_s=COPYING_S)
+    if not answer.ok:
+        raise Refusal(f"{node.name} could not be read: {answer.words}", AS_ROOT)
+    try:
+        return copying.parse(answer.stdout.splitlines(), (layout.LEASES,))
+    except copying.CopyError as error:
+        raise Refusal(f"{node.name} could not be read: {error}", AS_ROOT) from error
 
 
 def plan_for(pair: Pair, node: Node) -> Plan:

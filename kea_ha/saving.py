@@ -15,11 +15,10 @@ from pyinfra.api import FunctionCommand
 
 from kea_ha import acceptance, backups, checks, copying, layout, leases, restoring, timers
 from kea_ha.backups import Backup, BackupError
-from kea_ha.copying import CopyError
-from kea_ha.facts import changed, host_of, look_at, unit_of
+from kea_ha.facts import COPYING_S, changed, files_of, host_of, look_at, unit_of
 from kea_ha.leases import LeaseFileError
 from kea_ha.record import RUN
-from kea_ha.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask, checked_operation, need, say
+from kea_ha.remote import SERVICE_S, Commands, Refusal, ask, checked_operation, need, say
 from kea_ha.restoring import HostFile, Restoration
 from kea_ha.rolling import await_health, counts_as_change, start
 from kea_ha.settings import Node, Pair
@@ -27,10 +26,8 @@ from kea_ha.settings import Node, Pair
 #: What was read for the backup: by host, the content of its files by path.
 _READ: dict[str, dict[str, bytes]] = {}
 
-#: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
-_COPYING_S = 600
 #: After which time a server that was stopped for a restore is started, whatever becomes of the run.
-_START_S = 2 * _COPYING_S + 60
+_START_S = 2 * COPYING_S + 60
 _STOPPED = (
     "kea-dhcp4 was stopped on both hosts for the restore: run the same command again, or start it "
     f"there. Else a timer does, {_START_S // 60} minutes after the last step (`systemctl "
@@ -48,7 +45,7 @@ def read(*, node: Node) -> Commands:
     """Read the documents, the kept settings and the leases of a host; no key is among them."""
     if state.is_executing:
         try:
-            files = _files_of(node, (*layout.DOCUMENTS, *layout.ACCEPTED))
+            files = files_of(node, (*layout.DOCUMENTS, *layout.ACCEPTED))
             if layout.KEA_CONF not in files:
                 raise Refusal(
                     f"{node.name} has no {layout.KEA_CONF}: there is nothing to back up",
@@ -242,7 +239,7 @@ def _call_off(node: Node) -> None:
 
 
 def _merged(pair: Pair, backup: Backup) -> Restoration:
-    live = {node.name: _files_of(node, ()) for node in pair.nodes}
+    live = {node.name: files_of(node, ()) for node in pair.nodes}
     try:
         return restoring.restoration(pair, backup, live)
     except LeaseFileError as error:
@@ -258,7 +255,7 @@ def _put(node: Node, file: HostFile, aside: str) -> None:
         host_of(node),
         copying.write_script(file.content, path=layout.LEASES, others=leases.BESIDES, aside=aside),
         stdin=copying.write_input(file.content),
-        timeout_s=_COPYING_S,
+        timeout_s=COPYING_S,
     )
     changed(node)
     if not answer.ok:
@@ -318,17 +315,3 @@ def _started_again(pair: Pair, ran: Collection[Node], up: Collection[Node]) -> s
         except Refusal as refusal:
             words.append(f"{refusal.why}.")
     return " ".join(words) or "kea-dhcp4 runs on neither host, as before."
-
-
-# Both ----------------------------------------------------------------------------------------
-
-
-def _files_of(node: Node, plain: Collection[str]) -> dict[str, bytes]:
-    """These files of a host, and the set of its lease files, by their paths."""
-    answer = ask(host_of(node), copying.read_script(plain, leases.FILES), timeout_s=_COPYING_S)
-    if not answer.ok:
-        raise Refusal(f"{node.name} could not be read: {answer.words}", AS_ROOT)
-    try:
-        return copying.parse(answer.stdout.splitlines(), (layout.LEASES,))
-    except CopyError as error:
-        raise Refusal(f"{node.name} could not be read: {error}", AS_ROOT) from error
