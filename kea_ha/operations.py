@@ -111,8 +111,8 @@ find {layout.CONF_DIR} -type f -exec chown root:_kea {{}} + -exec chmod 0640 {{}
 find {layout.CONF_DIR} -type d -exec chmod o-rwx {{}} +
 for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do
   install -d -o _kea -g _kea -m 0750 "$dir"
-  find "$dir" -maxdepth 1 -type f ! -user _kea -exec chown -h _kea:_kea {{}} +
-  runuser -u _kea -- find "$dir" -type f -perm /007 -exec chmod o-rwx {{}} +
+  find "$dir" -maxdepth 1 ! -type l ! -user _kea -exec chown -h _kea:_kea {{}} +
+  runuser -u _kea -- find "$dir" ! -type l -perm /007 -exec chmod o-rwx {{}} +
 done"""
 _OWNERSHIP_CHECK = f"""
 [ "$(stat -c '%a %U:%G' {layout.CONF_DIR} {layout.TLS_DIR} | sort -u)" = '750 root:_kea' ] &&
