@@ -111,7 +111,10 @@ def _own_identity(node: Node, own: OwnCertificates) -> Commands:
         host.noop("the host's own certificates are in use")
         return
     owner, mode = _identity_owner(look_at(node))
-    yield StringCommand("mkdir -p -m 0750", layout.TLS_DIR)
+    yield StringCommand(
+        f"mkdir -p -m 0750 {layout.TLS_DIR} && {{ ! getent group _kea >/dev/null || "
+        f"chown root:_kea {layout.TLS_DIR}; }}"
+    )
     yield StringCommand(keeping.keep_key_script(layout.HA_KEY))
     for source, target in copies:
         yield StringCommand(

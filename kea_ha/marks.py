@@ -137,7 +137,8 @@ def forget_before(*, pair: Pair, if_upgraded: bool = False) -> Commands:
     if not if_upgraded and pair.settings.control_channel == "none":
         left = (*layout.API_FILES, layout.API_KEY)
         gone += [f"{place}{path}" for place in ("", layout.KEPT_DIR) for path in left]
-    if unasked or not ask(host, f"ls -d {' '.join(gone)} 2>/dev/null").stdout.strip():
+    # What cannot be asked is not taken for gone.
+    if unasked or ask(host, " && ".join(f"[ ! -e {path} ]" for path in gone)).ok:
         host.noop("there is none, or it may stay")
         return
     yield StringCommand("rm -rf", *gone)

@@ -103,7 +103,8 @@ def ownership(*, pair: Pair, node: Node) -> Commands:
 
 # Debian 13 ships /etc/kea owned by _kea, who could then replace what root wrote there. dpkg has to
 # be told, or an upgrade would put it back. Nothing below these directories is for others to read.
-# Where _kea may write, as _kea: it could put a link in the way of a chmod of root's.
+# Where _kea may write, as _kea: it could put a link in the way of a chmod of root's. What is open
+# there and somebody else's is made _kea's first.
 _OWNERSHIP = f"""set -e; cd /
 dpkg-statoverride --quiet --force-all --update --add root _kea 0750 {layout.CONF_DIR} 2>/dev/null
 chown root:_kea {layout.CONF_DIR} {layout.TLS_DIR}; chmod 0750 {layout.CONF_DIR} {layout.TLS_DIR}
@@ -111,7 +112,7 @@ find {layout.CONF_DIR} -type f -exec chown root:_kea {{}} + -exec chmod 0640 {{}
 find {layout.CONF_DIR} -type d -exec chmod o-rwx {{}} +
 for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do
   install -d -o _kea -g _kea -m 0750 "$dir"
-  find "$dir" -maxdepth 1 ! -type l ! -user _kea -exec chown -h _kea:_kea {{}} +
+  find "$dir" -xdev ! -type l ! -user _kea -perm /007 -execdir chown -h _kea:_kea {{}} +
   runuser -u _kea -- find "$dir" ! -type l -perm /007 -exec chmod o-rwx {{}} +
 done"""
 _OWNERSHIP_CHECK = f"""

@@ -243,6 +243,8 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
         ])  # fmt: skip
     fall_into_step(pair, node)
     start(pair, node)
+    if node.name in found.renew:
+        carry_out(operations.service, pair=pair, node=node, which="agent")
     checks.await_answers(pair, node)
     if all(one.name in RUN.seen for one in pair.nodes):
         await_health(pair, though_both_serve=True)

@@ -114,18 +114,19 @@ def test_what_others_left_in_keas_directories_is_closed_and_leads_root_nowhere(
     lab: Lab, operator: Clone
 ) -> None:
     """A copy that root made of a lease file, a link of Kea's user to a file that is not Kea's."""
-    bench.sh(lab, "host-1", "touch /var/lib/kea/copy /root/other; chmod 604 /var/lib/kea/copy")
+    bench.sh(lab, "host-1", "mkdir /var/lib/kea/mine; touch /var/lib/kea/mine/copy /root/other")
+    bench.sh(lab, "host-1", "chmod 604 /var/lib/kea/mine/copy")
     bench.sh(lab, "host-1", "chmod 604 /root/other; runuser -u _kea -- mkfifo /var/log/kea/pipe")
     bench.sh(lab, "host-1", "runuser -u _kea -- ln -s /root/other /var/lib/kea/kea-leases4.csv.1")
     try:
         assert operator.deploy(*FAST).verdict
 
-        told = bench.sh(lab, "host-1", "stat -c %a /var/lib/kea/copy /root/other").split()
+        told = bench.sh(lab, "host-1", "stat -c %a /var/lib/kea/mine/copy /root/other").split()
         assert ["600", "604"] == told
         assert (0, 0) == operator.deploy(*FAST).totals()[:2]
     finally:
-        left = "/var/lib/kea/copy /var/lib/kea/kea-leases4.csv.1 /var/log/kea/pipe /root/other"
-        bench.sh(lab, "host-1", f"rm -f {left}")
+        left = "/var/lib/kea/mine /var/lib/kea/kea-leases4.csv.1 /var/log/kea/pipe /root/other"
+        bench.sh(lab, "host-1", f"rm -rf {left}")
 
 
 @pytest.fixture

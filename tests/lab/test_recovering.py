@@ -145,7 +145,7 @@ def test_a_pki_that_was_lost(lab: Lab, operator: Clone) -> None:
             bench.sh(lab, host, f"systemctl stop {UNITS[0]}")
         for host in HOSTS:
             bench.sh(lab, host, "rm -r /etc/kea/tls")
-        operator.run(*RECOVER)
+        assert operator.run(*RECOVER).verdict
         assert operator.deploy(*MANY_CLIENTS).verdict
     assert (0, 0) == operator.deploy(*MANY_CLIENTS).totals()[:2]
 
@@ -216,10 +216,12 @@ def expired(lab: Lab, operator: Clone, *hosts: str) -> None:
     """These servers are started with certificates of the day before yesterday."""
     past = Store.open(operator.pki, "lab", None, datetime.now(UTC) - timedelta(days=366))
     for host in hosts:
-        request = bench.sh(lab, host, "openssl req -new -key /etc/kea/tls/ha.key -subj /CN=x")
-        old = past.sign_peer(request, name=host, address=HOSTS[host])
-        bench.sh(lab, host, f"cat > /etc/kea/tls/ha.crt <<'END'\n{old}END")
-        bench.sh(lab, host, f"systemctl restart {UNITS[0]}")
+        for which, sign in (("ha", past.sign_peer), ("api", past.sign_api_server)):
+            base = f"/etc/kea/tls/{which}"
+            request = bench.sh(lab, host, f"openssl req -new -key {base}.key -subj /CN=x")
+            old = sign(request, name=host, address=HOSTS[host])
+            bench.sh(lab, host, f"cat > {base}.crt <<'END'\n{old}END")
+        bench.sh(lab, host, f"systemctl restart {UNITS[0]} {UNITS[1]}")
 
 
 @pytest.mark.slow
