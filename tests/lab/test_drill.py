@@ -183,6 +183,7 @@ def test_a_drill_that_was_killed_is_put_back_by_the_hosts_own_timer(
     bench.sh(lab, "client", "touch /run/kea-ha-drill/stop /run/kea-ha-drill/release")
 
 
+@pytest.mark.slow
 def test_what_a_killed_drill_has_left_does_not_start_a_server_that_is_out(
     lab: Lab, operator: Clone
 ) -> None:
