@@ -55,8 +55,8 @@ LOG_LINES = 2000
 _REPLY_SIZE = 100_000
 
 _MARK = "@@ "
-# These become words of shell scripts that root runs. What Debian's policy (5.6.12) allows in a
-# version, and of what Linux allows in a name no more than means nothing to a shell or to nft.
+# These become words of shell scripts that root runs: what Debian's policy (5.6.12) allows in a
+# version, and of what Linux allows in an interface's name what a shell and nft take as it stands.
 _VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:+-]+")
 

@@ -33,24 +33,6 @@ def accepted(**of_first: Any) -> dict[str, Seen]:
     }
 
 
-def test_of_a_fresh_machine_beside_an_accepted_one_the_keys_of_the_lost_one_are_said() -> None:
-    """`recover.py` changes the CAs in that case; who takes `deploy.py` is told to."""
-    seen = {"host-1": fresh()["host-1"], "host-2": accepted()["host-2"]}
-    assert any("rotate.py --data ca=true" in text for text in warnings(PAIR, seen))
-    for other in (fresh(), accepted()):
-        assert not any("ca=true" in text for text in warnings(PAIR, other))
-
-
-def test_certificates_that_serve_nobody_are_nobodys_problem() -> None:
-    """Those for API clients, left on a host whose `control_channel` has become `none`."""
-    other = Anchors(ANCHORS.peers, Authority.of(ANCHORS.peers.trusted))
-    assert any(layout.API_ANCHOR in str(one) for one in found(accepted(), anchors=other))
-    silent = lab_pair(control_channel="none")
-    assert not any(
-        layout.API_ANCHOR in str(one) for one in found(accepted(), pair=silent, anchors=other)
-    )
-
-
 def fresh(**facts: Any) -> dict[str, Seen]:
     """Both hosts before anything of Kea was there; the first one with some facts replaced."""
 
@@ -76,6 +58,24 @@ def found(
     seen: Mapping[str, Seen], *, pair: Pair = PAIR, anchors: Anchors = ANCHORS, adopt: bool = False
 ) -> tuple[Problem, ...]:
     return problems(pair, seen, anchors, Agreed(adopt=adopt))
+
+
+def test_of_a_fresh_machine_beside_an_accepted_one_the_keys_of_the_lost_one_are_said() -> None:
+    """`recover.py` changes the CAs in that case; who takes `deploy.py` is told to."""
+    seen = {"host-1": fresh()["host-1"], "host-2": accepted()["host-2"]}
+    assert any("rotate.py --data ca=true" in text for text in warnings(PAIR, seen))
+    for other in (fresh(), accepted()):
+        assert not any("ca=true" in text for text in warnings(PAIR, other))
+
+
+def test_certificates_that_serve_nobody_are_nobodys_problem() -> None:
+    """Those for API clients, left on a host whose `control_channel` has become `none`."""
+    other = Anchors(ANCHORS.peers, Authority.of(ANCHORS.peers.trusted))
+    assert any(layout.API_ANCHOR in str(one) for one in found(accepted(), anchors=other))
+    silent = lab_pair(control_channel="none")
+    assert not any(
+        layout.API_ANCHOR in str(one) for one in found(accepted(), pair=silent, anchors=other)
+    )
 
 
 def one(seen: Mapping[str, Seen], **how: Any) -> Problem:
