@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from kea_ha import certificates, documents, journal, layout, plan, running, status
+from kea_ha import certificates, documents, journal, layout, plan, running, status, versions
 from kea_ha.controls import Control
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
@@ -33,7 +33,7 @@ class Evidence:
 def link_findings(pair: Pair, node: Node, survey: Survey) -> tuple[str, ...]:
     """What keeps the link from ``node`` to its partner from being verified, by its own account."""
     try:
-        reported = status.parse_status(_reply(survey))
+        reported = _reply(survey)
     except status.StatusError as error:
         return (f"{node.name}: {error.what}",)
     if reported.ha is not None and reported.ha.local.state != status.HOT_STANDBY:
@@ -48,7 +48,7 @@ def link_findings(pair: Pair, node: Node, survey: Survey) -> tuple[str, ...]:
 def alarms(pair: Pair, node: Node, survey: Survey) -> journal.Alarms:
     """The alarms in the host's log: those that count now, and those that are over."""
     return journal.alarms(
-        journal.parse_log(survey.log),
+        survey.log,
         now=survey.local,
         window=2 * heartbeat(pair, survey),
         partner_address=pair.partner_of(node).address,
@@ -123,19 +123,16 @@ def _silent(pair: Pair, surveys: Mapping[str, Survey]) -> set[str]:
 
 def serves(survey: Survey) -> bool:
     """Whether this server answers clients at this moment, by its own account."""
-    with suppress(status.StatusError):
-        reported = status.parse_status(_reply(survey))
-        off = reported.dhcp is not None and reported.dhcp.globally_disabled
-        return bool(reported.sockets_ready and not off and reported.ha and reported.ha.local.scopes)
-    return False
+    reported = survey.status
+    if reported is None or reported.ha is None:
+        return False
+    off = reported.dhcp is not None and reported.dhcp.globally_disabled
+    return reported.sockets_ready and not off and bool(reported.ha.local.scopes)
 
 
 def answers(survey: Survey) -> bool:
     """Whether this server runs, and is not in the maintenance that only a restart ends."""
-    with suppress(status.StatusError):
-        reported = status.parse_status(_reply(survey))
-        return reported.ha is not None and reported.ha.local.state != status.IN_MAINTENANCE
-    return False
+    return status.state_of(survey.status) not in (None, status.IN_MAINTENANCE)
 
 
 def serving(pair: Pair, surveys: Mapping[str, Survey]) -> str:
@@ -154,8 +151,8 @@ def verdict(pair: Pair, evidence: Mapping[str, Evidence]) -> str:
     ages, days, tls = [], [], []
     for node in pair.nodes:
         known = evidence[node.name]
-        reported = status.parse_status(_reply(known.survey))
-        if reported.ha is not None:
+        reported = known.survey.status
+        if reported is not None and reported.ha is not None:
             ages.append(reported.ha.remote.age_s)
         days += [
             certificates.inspect(pem).days_left(known.survey.time)
@@ -180,7 +177,14 @@ def notes(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
         if node.name not in evidence:
             continue
         survey = evidence[node.name].survey
-        joined = journal.last_transition(journal.parse_log(survey.log))
+        version = plan.version_of(pair, survey)
+        found += [f"{pair.name}: {w}" for w in versions.crash_warnings(version)] if version else []
+        if (lost := _log_lost(pair, survey)) is not None:
+            found.append(
+                f"{node.name}'s log reaches back to {lost:%Y-%m-%d %H:%M:%S} only: of an alarm "
+                "before that nothing would be known"
+            )
+        joined = journal.last_transition(survey.log)
         since = [
             line
             for line in alarms(pair, node, survey).older
@@ -188,15 +192,31 @@ def notes(pair: Pair, evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
         ]
         found += [f"over by now, {node.name}'s log: {w}" for w in journal.summary(since)]
         for path, pem in plan.certificates_in_use(pair, survey).items():
-            held = certificates.inspect(pem)
-            if path in (layout.HA_CERTIFICATE, layout.API_CERTIFICATE) and (
-                held.is_due(survey.time)
-            ):
+            if path not in (layout.HA_CERTIFICATE, layout.API_CERTIFICATE):
+                continue
+            with suppress(certificates.PkiError):  # which is a finding
+                held = certificates.inspect(pem)
+                if not held.is_due(survey.time):
+                    continue
                 found.append(
                     f"{node.name}: {path} is valid for {held.days_left(survey.time)} more days, "
                     "less than a third of its life"
                 )
     return tuple(found)
+
+
+def _log_lost(pair: Pair, survey: Survey) -> datetime | None:
+    """How far back the log reaches, if that is not as far as an alarm would count.
+
+    What was logged before the server's start counts no longer.
+    """
+    if survey.log_since is None:
+        return None
+    begin = survey.local - 2 * heartbeat(pair, survey)
+    if survey.status is not None:
+        # Kea tells its time in whole seconds.
+        begin = max(begin, survey.local - timedelta(seconds=survey.status.uptime_s + 2))
+    return survey.log_since if survey.log_since > begin + timedelta(seconds=2) else None
 
 
 def heartbeat(pair: Pair, survey: Survey) -> timedelta:
@@ -212,7 +232,7 @@ def _threads(pair: Pair, survey: Survey) -> status.Threads:
     return status.Threads(settings.thread_pool_size, settings.packet_queue_size)
 
 
-def _reply(survey: Survey) -> object:
+def _reply(survey: Survey) -> status.ServerStatus:
     if survey.status is None:
         raise status.StatusError(
             f"kea-dhcp4 cannot be asked: {survey.status_error}.",
@@ -223,7 +243,7 @@ def _reply(survey: Survey) -> object:
 
 def _role_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
     try:
-        primary, standby = (status.parse_status(_reply(survey)) for survey in surveys)
+        primary, standby = map(_reply, surveys)
     except status.StatusError:
         return ()  # each link has said so already
     return status.judge_pair(
@@ -252,8 +272,11 @@ def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     yield from _socket_findings(pair, node, survey)
     yield from _agent_findings(pair, node, survey)
     for path, pem in plan.certificates_in_use(pair, survey).items():
-        if certificates.inspect(pem).days_left(survey.time) < 0:
-            yield f"{node.name}: {path} has expired"
+        try:
+            if certificates.inspect(pem).days_left(survey.time) < 0:
+                yield f"{node.name}: {path} has expired"
+        except certificates.PkiError as error:
+            yield f"{node.name}: {path}: {error.what}"
     if pair.settings.firewall == "nftables" and not survey.firewall:
         yield f"{node.name}: the table {layout.FIREWALL_TABLE} is not loaded"
 
@@ -300,8 +323,11 @@ def _equality_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
         unit = wished.packaging.dhcp4_unit
         for why in plan.stale_inputs(wished, survey, unit):
             yield f"{node.name}: {unit} wants a restart: {why}"
-    found = documents.pair_differences(
-        *(documents.parse_document(survey.text(layout.KEA_CONF) or "{}") for survey in surveys)
-    )
-    for one in found:
+    parsed = []
+    for node, survey in zip(pair.nodes, surveys, strict=True):
+        try:
+            parsed.append(documents.parse_document(survey.text(layout.KEA_CONF) or "{}"))
+        except ValueError as error:
+            yield f"{node.name}: {layout.KEA_CONF}: {error}"
+    for one in documents.pair_differences(*parsed) if len(parsed) == len(surveys) else ():
         yield f"the two live documents differ in more than they may: {one}"

@@ -1,5 +1,8 @@
 """Backups of a pair on the operator's machine: written, found, and read only when they are whole.
 
+What is written comes from hosts, and what is read may come from elsewhere: no name leads outside
+the backup, and no link is followed.
+
 A backup is a directory: ``HOST/`` with the host's files below it at their own paths, ``about.json``
 with whose they are, and ``SHA256SUMS`` in the format of sha256sum(1). It is written beside its name
 and takes that by a rename, so whatever has the name is complete. It is the operator's alone from
@@ -8,6 +11,7 @@ the first byte on. Pure but for the file system.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,13 +22,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
+
+from kea_ha import foreign
+from kea_ha.foreign import ForeignError
 
 #: Where the backups of all pairs are.
 BACKUPS_DIR = Path("backups")
 
 _SUMS, _ABOUT = "SHA256SUMS", "about.json"
-_UNFINISHED = ".new"
+#: How the name of what is not finished ends.
+UNFINISHED = ".new"
 _SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+#: What all files of a backup may have together, and its list of them. Bytes.
+_LARGEST = 2 << 30
+_LARGEST_SUMS = 1 << 20
 _AGAIN = "use another backup: this one cannot be trusted"
 
 
@@ -47,9 +59,11 @@ class Backup:
 
 
 def write(
-    root: Path, pair: str, moment: datetime, hosts: Mapping[str, Mapping[str, bytes]]
+    root: Path, pair: str, moment: datetime, hosts: Mapping[str, Mapping[str, bytes | Path]]
 ) -> Path:
     """Write a backup of these files (by host, by path on the host) below ``root``; where it is.
+
+    A file is given by its content, or by where it is here.
 
     It is named after the pair and the ``moment``, in UTC. Killed half-way, this leaves a directory
     that ends in ``.new`` and is not taken for a backup.
@@ -59,7 +73,7 @@ def write(
     at = moment.astimezone(UTC)
     # Two may be made in one second.
     directory = root / f"{pair}-{at:%Y-%m-%dT%H-%M-%S}.{at.microsecond // 1000:03}"
-    unfinished = directory.with_name(directory.name + _UNFINISHED)
+    unfinished = directory.with_name(directory.name + UNFINISHED)
     about = {
         "pair": pair,
         "made": f"{at:%Y-%m-%dT%H:%M:%SZ}",
@@ -74,8 +88,7 @@ def write(
     try:
         sums = []
         for name, content in _named(about, hosts):
-            _write_file(unfinished, name, content)
-            sums.append(f"{sha256(content).hexdigest()}  {name}\n")
+            sums.append(f"{_write_file(unfinished, name, content)}  {name}\n")
         _write_file(unfinished, _SUMS, "".join(sums).encode())
         for folder in (*(p for p in unfinished.rglob("*") if p.is_dir()), unfinished):
             _sync(folder)
@@ -96,21 +109,31 @@ def read(directory: Path) -> Backup:
     """
     if not directory.is_dir():
         raise BackupError("not a directory", f"name one of those in {BACKUPS_DIR}/")
-    if directory.resolve().name.endswith(_UNFINISHED):
+    if directory.resolve().name.endswith(UNFINISHED):
         raise BackupError("not finished: the run that wrote it was ended", _AGAIN)
     files = dict(_verified(directory))
     try:
-        about = json.loads(files[_ABOUT])
-        pair, named = str(about["pair"]), dict(about["hosts"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BackupError(f"{_ABOUT} does not say whose backup it is", _AGAIN) from error
-    for name in (f"{host}{path}" for host, paths in named.items() for path in paths):
-        if name not in files:
-            raise BackupError(f"{name} is not in {_SUMS}", _AGAIN)
-    hosts = {
-        host: {path: files[f"{host}{path}"] for path in paths} for host, paths in named.items()
-    }
-    return Backup(directory, pair, hosts)
+        about = foreign.json_value(files.get(_ABOUT, b""), _ABOUT)
+    except ForeignError as error:
+        raise BackupError(str(error), _AGAIN) from error
+    hosts: dict[str, dict[str, bytes]] = {}
+    match about:
+        case {"pair": str(pair), "hosts": dict(named)}:
+            for host, paths in named.items():
+                hosts[host] = _files_of(host, paths, files)
+            return Backup(directory, foreign.cut(pair, 100), hosts)
+    raise BackupError(f"{_ABOUT} does not say whose backup it is", _AGAIN)
+
+
+def _files_of(host: str, paths: object, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    found = {}
+    for path in paths if isinstance(paths, list) else [None]:
+        if not isinstance(path, str):
+            raise BackupError(f"{_ABOUT} does not say what it has of {foreign.cut(host)}", _AGAIN)
+        if f"{host}{path}" not in files:
+            raise BackupError(f"{foreign.cut(host + path)} is not in {_SUMS}", _AGAIN)
+        found[path] = files[f"{host}{path}"]
+    return found
 
 
 def newest(root: Path, limit: int = 3) -> tuple[str, ...]:
@@ -121,8 +144,8 @@ def newest(root: Path, limit: int = 3) -> tuple[str, ...]:
 
 
 def _named(
-    about: Mapping[str, object], hosts: Mapping[str, Mapping[str, bytes]]
-) -> Iterator[tuple[str, bytes]]:
+    about: Mapping[str, object], hosts: Mapping[str, Mapping[str, bytes | Path]]
+) -> Iterator[tuple[str, bytes | Path]]:
     yield _ABOUT, (json.dumps(about, indent=2) + "\n").encode()
     for host, files in hosts.items():
         for path, content in files.items():
@@ -131,39 +154,84 @@ def _named(
 
 def _verified(directory: Path) -> Iterator[tuple[str, bytes]]:
     try:
-        lines = (directory / _SUMS).read_text().splitlines()
-    except (OSError, ValueError) as error:
+        listed = _content_of(directory, _SUMS, _LARGEST_SUMS)
+    except OSError as error:
         raise BackupError(f"{_SUMS} cannot be read ({_reason(error)})", _AGAIN) from error
-    for number, line in enumerate(lines, 1):
+    left = _LARGEST
+    for number, line in enumerate(foreign.lines(listed), 1):
         found = _SUM_LINE.fullmatch(line)
         if found is None or not _is_inside(found[2]):
             raise BackupError(f"{_SUMS} is damaged: line {number}", _AGAIN)
         digest, name = found.groups()
         try:
-            content = (directory / name).read_bytes()
+            content = _content_of(directory, name, left)
         except OSError as error:
-            raise BackupError(f"{name} cannot be read ({_reason(error)})", _AGAIN) from error
+            raise BackupError(
+                f"{foreign.cut(name)} cannot be read ({_reason(error)})", _AGAIN
+            ) from error
+        left -= len(content)
         if sha256(content).hexdigest() != digest:
-            raise BackupError(f"{name} is damaged: it is not what {_SUMS} says", _AGAIN)
+            raise BackupError(
+                f"{foreign.cut(name)} is damaged: it is not what {_SUMS} says", _AGAIN
+            )
         yield name, content
+
+
+def _content_of(directory: Path, name: str, most: int) -> bytes:
+    """A file of the backup itself: no link on the way to it, no pipe, no more bytes than that.
+
+    :raises OSError: when it is something else, or not there.
+    """
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        *folders, last = PurePosixPath(name).parts
+        for flags, part in (*((os.O_DIRECTORY, f) for f in folders), (os.O_NONBLOCK, last)):
+            inner = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | flags, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+        about = os.fstat(handle)
+        if not S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, "it is too large")
+        with os.fdopen(os.dup(handle), "rb") as file:
+            return file.read(most)
+    finally:
+        os.close(handle)
 
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
 
 
-def _write_file(directory: Path, name: str, content: bytes) -> None:
+def _write_file(directory: Path, name: str, content: bytes | Path) -> str:
+    """Write a file of the backup, whole; its SHA-256."""
+    if not _is_inside(name) or "\n" in name:
+        raise OSError(errno.EINVAL, f"{foreign.cut(name)} would not be in it")
     path = directory
     *folders, _ = PurePosixPath(name).parts
     for folder in folders:
         path /= folder
         path.mkdir(mode=0o700, exist_ok=True)
     handle = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    digest = sha256()
     with os.fdopen(handle, "wb") as file:
-        file.write(content)
+        for piece in _pieces(content):
+            digest.update(piece)
+            file.write(piece)
         file.flush()
         os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _pieces(content: bytes | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
 
 
 def _sync(directory: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -33,6 +33,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kea_ha.foreign import cut
 
 SERVER_AUTH = "serverAuth"
 CLIENT_AUTH = "clientAuth"
@@ -56,6 +58,8 @@ _PUBLIC_OPERATORS = (
     "The USERTRUST Network", "ZeroSSL",
 )  # fmt: skip
 
+#: A chain has a handful of them; each is compared with each.
+_MOST = 20
 _PEM_END = b"-----END CERTIFICATE-----"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
@@ -111,8 +115,15 @@ class Certificate:
 
 
 def inspect(pem: str) -> Certificate:
-    """The facts of the first certificate in `pem`; raises PkiError when there is none."""
-    return _facts(load_certificates(pem, "the certificate")[0])
+    """The facts of the first certificate in `pem`; raises PkiError when there is none to read."""
+    found = load_certificates(pem, "the certificate")[0]
+    try:
+        return _facts(found)
+    except Exception as error:  # the library lists none of those that odd contents bring about
+        raise PkiError(
+            f"the certificate has contents that cannot be read ({_words(error)}).",
+            "Give one of a kind that OpenSSL makes.",
+        ) from error
 
 
 def check_identity(
@@ -147,8 +158,11 @@ def check_identity(
             *_name_findings(_facts(leaf), address, name),
             *_key_findings(leaf, public_key_pem),
         )
-    except (ValueError, UnsupportedAlgorithm) as error:
-        return (f"the certificate or its trust anchor has contents that cannot be read: {error}",)
+    except Exception as error:  # as above
+        return (
+            "the certificate or its trust anchor has contents that cannot be read: "
+            f"{_words(error)}",
+        )
 
 
 def chains(certificate: str, anchor: str) -> bool:
@@ -159,9 +173,9 @@ def chains(certificate: str, anchor: str) -> bool:
     try:
         leaf, *rest = load_certificates(certificate, "the certificate")
         anchors = load_certificates(anchor, "the trust anchor")
-    except PkiError:
+        return any(_issuer_of(one, anchors) for one in (leaf, *rest))
+    except Exception:  # whatever it was that could not be read
         return False
-    return any(_issuer_of(one, anchors) for one in (leaf, *rest))
 
 
 def are_the_same(one: str, other: str) -> bool:
@@ -173,9 +187,16 @@ def are_the_same(one: str, other: str) -> bool:
 
 
 def subjects(pem: str) -> str:
-    """What the certificates in `pem` are called, in words; raises PkiError when there are none."""
-    found = load_certificates(pem, "the certificate")
-    return " and ".join(_common_name(one.subject) for one in found)
+    """What the certificates in `pem` are called, in words."""
+    try:
+        found = load_certificates(pem, "the certificate")
+        return " and ".join(_common_name(one.subject) for one in found)
+    except Exception:  # whatever it was that could not be read
+        return "nothing that can be read"
+
+
+def _words(error: Exception) -> str:
+    return cut(str(error) or type(error).__name__, 200)
 
 
 def _fingerprints(pem: str) -> frozenset[bytes]:
@@ -204,12 +225,15 @@ def load_certificates(pem: str, what: str) -> list[x509.Certificate]:
             "Keep the key in a file of its own: this one is shown to everybody.",
         )
     try:
-        return x509.load_pem_x509_certificates(pem.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
+        found = x509.load_pem_x509_certificates(pem.encode(errors="replace"))
+    except Exception as error:  # as above
         raise PkiError(
-            f"{what} is not a readable PEM certificate ({error}).",
+            f"{what} is not a readable PEM certificate ({_words(error)}).",
             "Give a file with BEGIN CERTIFICATE in it.",
         ) from error
+    if len(found) > _MOST:
+        raise PkiError(f"{what} holds {len(found)} certificates.", f"Give {_MOST} at most.")
+    return found
 
 
 def public_key_der(key: PublicKeyTypes) -> bytes:
@@ -342,11 +366,10 @@ def _issuer_of(
     certificate: x509.Certificate, candidates: Sequence[x509.Certificate]
 ) -> x509.Certificate | None:
     for candidate in candidates:
-        try:
+        # InvalidSignature, and whatever odd contents bring about: it did not issue this one.
+        with suppress(Exception):
             certificate.verify_directly_issued_by(candidate)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            continue
-        return candidate
+            return candidate
     return None
 
 
@@ -410,9 +433,9 @@ def _key_findings(leaf: x509.Certificate, public_key_pem: str | None) -> list[st
     if public_key_pem is None:
         return findings
     try:
-        key = load_pem_public_key(public_key_pem.encode())
+        key = load_pem_public_key(public_key_pem.encode(errors="replace"))
     except (ValueError, UnsupportedAlgorithm) as error:
-        return [*findings, f"the host's public key cannot be read ({error})"]
+        return [*findings, f"the host's public key cannot be read ({_words(error)})"]
     if public_key_der(key) != public_key_der(leaf.public_key()):
         findings.append("the certificate does not belong to the host's private key")
     return findings

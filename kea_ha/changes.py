@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from kea_ha import acceptance, certificates, documents, keeping, layout, live, plan, running
+from kea_ha.foreign import ForeignError, json_value
 from kea_ha.live import CHANGING, Anchors
 from kea_ha.running import Running
 from kea_ha.settings import Node, Pair, Problem
@@ -102,7 +103,7 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
         lines = [
             f"{path}: {one.strip()}"
             for path in keeping.differing(survey, layout.KEPT)
-            for one in _edit(survey.files.get(path), survey.kept.get(path), path).splitlines()
+            for one in _edit(survey.files.get(path), survey.kept.get(path), path).split("\n")
         ]
         if not lines and is_marked([survey]):
             lines = ["bring the server back, which a run that was cut off may have left down"]
@@ -286,8 +287,8 @@ def outage_s(pair: Pair, surveys: Mapping[str, Survey]) -> float:
 
 def _settings_changed(pair: Pair, survey: Survey) -> Iterable[str]:
     try:
-        before = json.loads(survey.kept_settings)
-    except ValueError:
+        before = json_value(survey.kept_settings, "the settings")
+    except ForeignError:
         return  # rolled out before settings were kept
     now = json.loads(keeping.settings_text(pair))
     for one in documents.differences(before, now):

@@ -15,6 +15,7 @@ from pyinfra import host, state
 from kea_ha import (
     acceptance,
     changes,
+    host_shell,
     journal,
     layout,
     plan,
@@ -173,8 +174,10 @@ def await_answers(pair: Pair, node: Node) -> None:
     # systemd counts on from what came before, such as an address that was late at boot.
     counted: dict[str, int] = {}
 
+    known = [look_at(node)]
+
     def missing() -> str:
-        survey = look_at(node, anew=True)
+        survey = known.pop() if known else look_at(node, anew=True)
         for unit in units:
             found = survey.unit(unit)
             again = found.restarts - counted.setdefault(unit, found.restarts)
@@ -197,7 +200,8 @@ def _why_down(node: Node, unit: str) -> str:
     log = layout.AGENT_LOG if "ctrl-agent" in unit else layout.LOG
     said = ask(
         host_of(node),
-        f"grep -aE ' (ERROR|FATAL) ' {log} | tail -n 5; "
+        f"{host_shell.READING}"
+        f"as_kea tail -c 1000000 {log} | taken 1000000 | grep -aE ' (ERROR|FATAL) ' | tail -n 5; "
         f"journalctl -q -o cat -n 5 -u {unit} | grep -aE 'ERROR|FATAL|rror|exited'",
     )
     return f"{unit} on {node.name} does not stay up. In its own words:\n{said.words}"
@@ -249,7 +253,7 @@ def _await_attempts(pair: Pair, node: Node) -> None:
     def missing() -> str:
         survey = look_at(node, anew=True)
         process = survey.unit(unit_of(pair)).main_pid
-        own = [line for line in journal.parse_log(survey.log) if line.process == process]
+        own = [line for line in survey.log if line.process == process]
         tried = journal.first_contact_attempted(own, url)
         return "" if tried else f"no heartbeat to {url} in {layout.LOG} yet"
 

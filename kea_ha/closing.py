@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 from pyinfra.api.host import Host
 
+from kea_ha.foreign import shown
 from kea_ha.record import RUN, Failure, failed_hosts
 from kea_ha.settings import Pair
 
@@ -23,7 +24,9 @@ def last_words() -> None:
 
 def _words_for(pair: Pair) -> list[str]:
     rule = "-" * 78
-    warnings = [f"  Note  {text}" for text in RUN.warnings.get(pair.name, [])]
+    warnings = [
+        f"  Note  {shown(text, indent='        ')}" for text in RUN.warnings.get(pair.name, [])
+    ]
     failures = _failures_of(pair)
     if RUN.interrupted:
         body = [f"{pair.name}: interrupted ({RUN.interrupted}). Run the same command again; "
@@ -35,7 +38,7 @@ def _words_for(pair: Pair) -> list[str]:
             body += ["", f"  Host  {', '.join(failure.hosts)}", f"  Step  {failure.step}"]
             body += _hanging("Why", failure.why) + _hanging("Do", failure.remedy)
     elif pair.name in RUN.verdicts:
-        body = [f"{pair.name}: {RUN.verdicts[pair.name]}"]
+        body = [f"{pair.name}: {shown(RUN.verdicts[pair.name], indent='  ')}"]
     elif RUN.dry:
         body = [f"{pair.name}: --dry: nothing was changed."]
     else:
@@ -44,7 +47,8 @@ def _words_for(pair: Pair) -> list[str]:
 
 
 def _hanging(label: str, text: str) -> list[str]:
-    first, *rest = text.splitlines() or [""]
+    # Each line is behind the label: none of a host's stands where one of ours would.
+    first, *rest = shown(text).split("\n")
     return [f"  {label:<4}  {first}", *(f"        {line}" for line in rest)]
 
 
@@ -65,12 +69,10 @@ def _failure_of_pyinfra(host: Host) -> Failure:
         data = host.state.ops[host].get(op_hash)
         meta = data.operation_meta if data else None
         if meta is not None and meta.is_complete() and meta.did_error():
-            said = (meta.stderr_lines or meta.stdout_lines)[-8:]
             return Failure(
                 (host.name,),
                 ", ".join(host.state.get_op_meta(op_hash).names),
-                "\n".join(said)
-                or "the command failed and said nothing, or was not through in its "
+                "the command failed and said nothing, or was not through in its "
                 "time (pyinfra's own words are above)",
                 "mend what it says, or see whether the host answers; then run the same command "
                 "again: it continues from here",

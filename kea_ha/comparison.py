@@ -5,12 +5,12 @@ Used to tell an operator what would change, and to show that the two hosts of a 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kea_ha.foreign import ForeignError, json_value
 from kea_ha.problems import shown
 
 _MISSING: Final = object()
@@ -30,14 +30,17 @@ HOST_OWN: Final = re.compile(
 
 def parse_document(text: str) -> dict[str, Any]:
     """Kea's JSON with `//`, `#` and `/* */` comments, as data; ValueError says what is wrong."""
-    document = json.loads(_COMMENT_OR_STRING.sub(_without_comment, text))
+    try:
+        document = json_value(_COMMENT_OR_STRING.sub(_without_comment, text), "the document")
+    except ForeignError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(document, dict):
         raise ValueError("a document of Kea is a map")
     return document
 
 
 _COMMENT_OR_STRING: Final = re.compile(
-    r'"(?:\\.|[^"\\])*"' r"|//[^\n]*|\#[^\n]*|/\*.*?\*/", re.DOTALL
+    r'"(?:\\.|[^"\\])*"' r"|//[^\n]*|\#[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?", re.DOTALL
 )
 
 

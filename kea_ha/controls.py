@@ -12,13 +12,16 @@ run on the operator's side, through the ssh connection, so that its key never le
 from __future__ import annotations
 
 import json
-import shlex
+import re
 import ssl
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from kea_ha import layout
+from kea_ha import frames, layout
+from kea_ha.foreign import ForeignError, cut, json_value, quoted, text
 from kea_ha.settings import Node, Pair
 
 Outcome = Literal["answered", "refused", "undecided"]
@@ -27,6 +30,8 @@ Outcome = Literal["answered", "refused", "undecided"]
 #: nothing came back (52), sending failed (55), receiving failed (56).
 _ENDED_BY_SERVER = {35, 52, 55, 56}
 TIMEOUT_S = 10
+#: How much an API's server may answer with, in bytes.
+_REPLY_SIZE = 1 << 20
 API_CLIENT = "a certificate of the API clients' CA"
 
 
@@ -65,31 +70,60 @@ class Stream(Protocol):
     def sendall(self, data: bytes, /) -> Any:
         """Send all of ``data``."""
 
+    def settimeout(self, seconds: float, /) -> Any:
+        """How long the next of these may take."""
+
+    def close(self) -> Any:
+        """Let go of it."""
+
 
 # On the hosts ---------------------------------------------------------------------------------
 
 
-def build_script(pair: Pair, node: Node, *, negative: bool = True) -> str:
+@dataclass(frozen=True)
+class Test:
+    """A control that a host is to make: ``who`` it asks as, a key of ``_WHO``."""
+
+    who: str
+    target: Node
+    port: int
+    must_be_answered: bool = False
+
+
+def tests_of(pair: Pair, node: Node, *, negative: bool = True) -> tuple[Test, ...]:
     """The controls that ``node`` makes: one of its partner, the others of its own ports.
 
     The negative ones are made against the host's own address, so that what they leave in Kea's
     log does not come from the partner's, where it would be an alarm.
     """
     settings = pair.settings
-    tests = [_test("ha", pair.partner_of(node), settings.ha_port, must="yes")]
+    found = [Test("ha", pair.partner_of(node), settings.ha_port, must_be_answered=True)]
     if negative:
-        tests.append(_test("ha", node, settings.ha_port, must="yes"))
-        tests += [_test(who, node, settings.ha_port) for who in ("none", "stranger", "plain")]
+        found.append(Test("ha", node, settings.ha_port, must_be_answered=True))
+        found += [Test(who, node, settings.ha_port) for who in ("none", "stranger", "plain")]
     if negative and settings.control_channel != "none":
-        tests += [_test(who, node, settings.ca_port) for who in ("ha", "none", "stranger", "plain")]
-    return _SCRIPT.format(
-        run=layout.VOLATILE_DIR, tls=layout.TLS_DIR, tests="\n".join(tests), timeout=TIMEOUT_S
+        found += [Test(who, node, settings.ca_port) for who in ("ha", "none", "stranger", "plain")]
+    return tuple(found)
+
+
+def build_script(tests: Sequence[Test]) -> str:
+    """Make these controls; the answers come in frames, by their numbers."""
+    calls = "\n".join(_call(number, test) for number, test in enumerate(tests))
+    return (
+        frames.prelude()
+        + _SCRIPT.format(run=layout.VOLATILE_DIR, tls=layout.TLS_DIR, timeout=TIMEOUT_S)
+        + calls
+        + "\n"
+        + frames.finish()
     )
 
 
-def _test(who: str, target: Node, port: int, *, must: str = "no") -> str:
-    scheme = "http" if who == "plain" else "https"
-    return f"try {who} {must} {shlex.quote(target.name)} {port} {scheme}://{target.address}:{port}/"
+def _call(number: int, test: Test) -> str:
+    scheme = "http" if test.who == "plain" else "https"
+    must = "yes" if test.must_be_answered else "no"
+    return quoted(
+        "try", str(number), test.who, must, f"{scheme}://{test.target.address}:{test.port}/"
+    )
 
 
 _WHO = {
@@ -100,75 +134,93 @@ _WHO = {
 }
 
 # The stranger's key is made for this one script, in root's own tmpfs directory, and goes with it.
-# Names are not verified for the negative controls: the server's refusal is what is asked for.
+# Names are not verified for the negative controls: the server's refusal is what is asked for. What
+# answers there may be anything: it fills no more than a megabyte (ulimit counts blocks of 512).
 _SCRIPT = r"""
-export LC_ALL=C; umask 077; mkdir -p -m 0700 {run}
+umask 077; mkdir -p -m 0700 {run}
 work=$(mktemp -d {run}/controls.XXXXXX) || exit 1; trap 'rm -rf "$work"' EXIT
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 \
   -subj /CN=stranger -addext extendedKeyUsage=clientAuth,serverAuth \
   -keyout "$work/key" -out "$work/crt" 2>/dev/null || exit 1
 try() {{
-  who=$1; must=$2; name=$3; port=$4; url=$5; set --
+  n=$1; who=$2; must=$3; url=$4; set --
   case $who in
     ha) set -- --cert {tls}/ha.crt --key {tls}/ha.key ;;
     stranger) set -- --cert "$work/crt" --key "$work/key" ;;
   esac
   case $must in yes) set -- "$@" --cacert {tls}/ha-ca.crt ;; *) set -- "$@" --insecure ;; esac
-  code=$(curl -sv --noproxy '*' --max-time {timeout} -o "$work/body" \
+  (ulimit -f 2048; curl -sv --noproxy '*' --max-time {timeout} -o "$work/body" \
     -w '%{{http_code}} %{{exitcode}}' -H 'Content-Type: application/json' \
-    -d '{{"command":"list-commands"}}' "$@" "$url" 2>"$work/err")
-  echo "@@ $who $must $name $port $code"
-  grep -oE 'SSL connection using [^ ]+' "$work/err" | sed 's/^/tls /'
-  if grep -qE '"result": *0' "$work/body" 2>/dev/null; then echo "result ok"
-  elif [ -s "$work/body" ]; then echo "words $(head -c 200 "$work/body" | tr '\n' ' ')"; fi
-  grep -iE 'alert|error|refused|timed out|reset|empty reply|closed' "$work/err" | tail -n 1 |
-    sed 's/^[*] //; s/^/words /'
+    -d '{{"command":"list-commands"}}' "$@" "$url" 2>"$work/err") | put "code.$n"
+  sed -n 's/^[*] SSL connection using \([A-Za-z0-9.]*\) .*/\1/p' "$work/err" | put "tls.$n"
+  [ ! -s "$work/body" ] || put "body.$n" <"$work/body"
+  grep -iE '^[*] .*(alert|error|refused|timed out|reset|empty reply|closed)' "$work/err" |
+    tail -n 1 | head -c 500 | put "words.$n"
   rm -f "$work/body"
 }}
-{tests}
-echo "@@ end"
 """
 
 
-def parse_controls(output: Iterable[str]) -> tuple[Control, ...]:
+def parse_controls(answer: bytes, tests: Sequence[Test]) -> tuple[Control, ...]:
     """What the script printed, judged. A script that was cut short gives an undecided control."""
-    found: list[Control] = []
-    block: list[str] = []
-    ended = False
-    for line in output:
-        if line == "@@ end":
-            ended = True
-        if line.startswith("@@ "):
-            if block:
-                found.append(_parse_block(block))
-            block = [] if ended else [line]
-        elif block:
-            block.append(line)
-    if not ended:
-        found.append(Control("the controls", "the host", 0, True, "undecided", "cut short"))
-    return tuple(found)
+    names = [f"{what}.{n}" for n in range(len(tests)) for what in ("code", "tls", "body", "words")]
+    try:
+        said = frames.read(answer, names)
+    except ForeignError as error:
+        return (Control("the controls", "the host", 0, True, "undecided", str(error)),)
+    return tuple(_judged(test, number, said) for number, test in enumerate(tests))
 
 
-def _parse_block(block: list[str]) -> Control:
-    _, who, must, target, port, code, exit_code = (*block[0].split(" "), "000", "-1")[:7]
-    rest = dict(line.partition(" ")[::2] for line in block[1:])
+def _judged(test: Test, number: int, said: Mapping[str, bytes]) -> Control:
+    def of(what: str) -> bytes:
+        return said.get(f"{what}.{number}", b"")
+
+    ended = _ENDED.fullmatch(of("code"))
     outcome: Outcome = "undecided"
-    if code == "200" and exit_code == "0" and "result" in rest:
-        outcome = "answered"
-    elif code == "000" and int(exit_code) in _ENDED_BY_SERVER:
+    words = cut(of("words").removeprefix(b"* "))
+    if ended is None:
+        words = words or "curl was ended"
+    elif ended["http"] == b"200" and ended["exit"] == b"0":
+        result, told = kea_result(of("body"))
+        outcome = "answered" if result == 0 else "undecided"
+        words = f"Kea's answer: {told}" if result != 0 else ""
+    elif ended["http"] == b"000" and int(ended["exit"]) in _ENDED_BY_SERVER:
         outcome = "refused"
-    words = rest.get("words", "").strip()
-    if outcome == "undecided":
-        words = words or f"HTTP status {code}, curl exit {exit_code}"
+    elif not words:
+        http, code = ended["http"].decode(), ended["exit"].decode()
+        words = f"HTTP status {http}, curl exit {code}"
     return Control(
-        who=_WHO[who],
-        target=target,
-        port=int(port),
-        must_be_answered=must == "yes",
+        who=_WHO[test.who],
+        target=test.target.name,
+        port=test.port,
+        must_be_answered=test.must_be_answered,
         outcome=outcome,
-        words="" if outcome == "answered" else words,
-        tls=rest.get("tls", "").removeprefix("SSL connection using "),
+        words=words,
+        tls=_tls_version(text(of("tls")).strip()),
     )
+
+
+_ENDED = re.compile(rb"(?P<http>[0-9]{3}) (?P<exit>[0-9]{1,3})")
+
+
+def _tls_version(said: str) -> str:
+    """A version of TLS that there is; empty if it is none."""
+    return said if re.fullmatch(r"(TLSv1(\.[0-3])?|SSLv[23])", said) else ""
+
+
+def kea_result(said: bytes) -> tuple[int | None, str]:
+    """The result of a reply of Kea's (a map, or a list of one), and its words; None if it is none.
+
+    Kea ARM, "Data Syntax" of the management API: 0 is success.
+    """
+    try:
+        reply = json_value(said, "the reply")
+    except ForeignError as error:
+        return None, str(error)
+    match reply[0] if isinstance(reply, list) and len(reply) == 1 else reply:
+        case {"result": int(result), **rest} if not isinstance(result, bool):
+            return result, cut(str(rest.get("text", "")), 200)
+    return None, cut(said, 200) or "nothing came back"
 
 
 # On the operator's side -----------------------------------------------------------------------
@@ -190,14 +242,27 @@ def client_context(certificate: str, key: str, anchor: str | None) -> ssl.SSLCon
 
 
 def command_over_tls(
-    stream: Stream, context: ssl.SSLContext, address: str, command: dict[str, Any]
-) -> tuple[Any, str]:
-    """Send one Kea command over HTTPS; gives the parsed reply and the TLS version.
+    stream: Stream,
+    context: ssl.SSLContext,
+    address: str,
+    command: dict[str, Any],
+    limit_s: float = TIMEOUT_S,
+) -> tuple[bytes, str]:
+    """Send one Kea command over HTTPS; gives the body of the answer and the TLS version.
 
     :raises ssl.SSLError: when either side refuses the other's certificate.
     :raises ConnectionError: when the server ends the connection without an answer.
-    :raises ValueError: when what comes back is no HTTP answer with JSON in it.
+    :raises TimeoutError: when not all of it has come after ``limit_s`` seconds.
+    :raises ValueError: when what comes back is no HTTP answer, or too long.
     """
+    deadline = time.monotonic() + limit_s
+
+    def wait_no_longer() -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"no whole answer in {limit_s:g} s")
+        stream.settimeout(left)
+
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname=address)
 
@@ -211,6 +276,7 @@ def command_over_tls(
                 result = action()
             except ssl.SSLWantReadError:
                 result = None
+            wait_no_longer()
             if data := outgoing.read():
                 stream.sendall(data)
             if result is not None:
@@ -234,12 +300,14 @@ def command_over_tls(
         except (ConnectionResetError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
             break
         answer += piece
+        if len(answer) > _REPLY_SIZE:
+            raise ValueError(f"the answer is longer than {_REPLY_SIZE} bytes")
     if not answer:
         raise ConnectionResetError("the server ended the connection")
     status, _, content = answer.partition(b"\r\n\r\n")
     if b" 200 " not in status.split(b"\r\n")[0] + b" ":
-        raise ValueError(status.split(b"\r\n")[0].decode(errors="replace"))
-    return json.loads(content), tls.version() or ""
+        raise ValueError(cut(status.split(b"\r\n")[0]))
+    return content, tls.version() or ""
 
 
 def _is_whole(answer: bytes) -> bool:
@@ -249,7 +317,7 @@ def _is_whole(answer: bytes) -> bool:
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
-            return len(content) >= int(value)
+            return len(content) >= min(int(value), _REPLY_SIZE)
     return False
 
 
@@ -272,7 +340,8 @@ def try_command(
     except OSError as error:
         return control("undecided", str(error))
     try:
-        reply, tls = command_over_tls(stream, context, node.address, command)
+        with closing(stream):
+            body, tls = command_over_tls(stream, context, node.address, command)
     except ssl.SSLCertVerificationError as error:
         return control("undecided", f"the server's own certificate: {error.verify_message}")
     except ssl.SSLError as error:
@@ -281,10 +350,10 @@ def try_command(
         return control("refused", str(error))
     except (OSError, ValueError) as error:
         return control("undecided", str(error) or type(error).__name__)
-    first = reply[0] if isinstance(reply, list) and reply else reply
-    if isinstance(first, dict) and first.get("result") == 0:
-        return control("answered", tls=tls)
-    return control("undecided", f"Kea's answer: {json.dumps(first)[:200]}")
+    result, told = kea_result(body)
+    if result == 0:
+        return control("answered", tls=_tls_version(tls))
+    return control("undecided", f"Kea's answer: {told}")
 
 
 def undecided(node: Node, port: int, why: str) -> Control:

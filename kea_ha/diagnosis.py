@@ -8,7 +8,6 @@ the operator has to do first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +15,6 @@ from kea_ha import (
     acceptance,
     certificates,
     changes,
-    journal,
     keeping,
     layout,
     live,
@@ -217,10 +215,9 @@ def _diagnose_survivor(pair: Pair, node: Node, one: Seen) -> Diagnosis:
     if acceptance.serves(survey) and _state(survey) in _ALONE:
         words = f"{node.name} serves all clients alone: nothing is done"
         return Diagnosis(tuple(found), "nothing", words, node.name)
-    with suppress(status.StatusError):
-        reported = status.parse_status(survey.status)
+    if survey.status is not None:
         heartbeat = acceptance.heartbeat(pair, survey)
-        if reported.ha is not None and not status.judge_link(reported, heartbeat):
+        if survey.status.ha is not None and not status.judge_link(survey.status, heartbeat):
             words = f"{node.name} reaches it, so the pair serves: nothing is done"
             return Diagnosis(tuple(found), "nothing", words, node.name)
         found.append(f"{node.name} does not reach it either, and waits for it")
@@ -248,10 +245,9 @@ def _sync(pair: Pair, surveys: Mapping[str, Survey]) -> str:
 
 def _state(survey: Survey) -> str | None:
     """The HA state of the server, by its own account; None when it does not answer."""
-    with suppress(status.StatusError):
-        reported = status.parse_status(survey.status)
-        return reported.ha.local.state if reported.ha else "no HA"
-    return None
+    if survey.status is None:
+        return None
+    return status.state_of(survey.status) or "no HA"
 
 
 def _broken(node: Node, survey: Survey) -> list[str]:
@@ -268,7 +264,7 @@ def _broken(node: Node, survey: Survey) -> list[str]:
 def _runs_on_old(survey: Survey) -> bool:
     """Whether the server was started before the certificates that are there now."""
     for packaging in (layout.DEBIAN, layout.ISC):
-        for line in survey.started_from.get(packaging.dhcp4_unit, "").splitlines():
+        for line in survey.started_from.get(packaging.dhcp4_unit, "").split("\n"):
             digest, _, path = line.partition("  ")
             file = survey.files.get(path)
             if path in layout.HA_FILES and file is not None and file.sha256 != digest:
@@ -281,7 +277,7 @@ def _lease_file_is_closed(survey: Survey) -> bool:
 
 
 def _rows_lost(node: Node, survey: Survey) -> str:
-    lines = journal.parse_log(survey.log)
+    lines = survey.log
     rows = [one for one in lines if one.id == _ROW_LOST and one.process == lines[-1].process]
     if not rows:
         return ""

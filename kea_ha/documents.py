@@ -37,6 +37,9 @@ __all__ = [
     "render_firewall",
 ]
 
+#: Releases whose systemd cannot filter a service's system calls without NoNewPrivileges (252).
+NO_FILTERS: Final = ("bookworm",)
+
 FILES: Final = Path(__file__).resolve().parent.parent / "files"
 
 
@@ -68,9 +71,10 @@ def render_control_agent(pair: Pair, node: Node, platform: Platform) -> str:
     )
 
 
-def render_dhcp4_drop_in() -> str:
-    """The drop-in for the unit of kea-dhcp4, the same on every host."""
-    return read_file("kea-dhcp4-server.drop-in.conf")
+def render_dhcp4_drop_in(codename: str) -> str:
+    """The drop-in for the unit of kea-dhcp4 on a release of Debian."""
+    filtered = "" if codename in NO_FILTERS else read_file("kea-dhcp4-server.seccomp.conf")
+    return read_file("kea-dhcp4-server.drop-in.conf") + filtered
 
 
 def render_agent_drop_in() -> str:

@@ -20,6 +20,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
+from kea_ha.foreign import shown
 from kea_ha.rendering import render
 
 #: Where the reports of all drills are.
@@ -264,7 +265,7 @@ def table(report: Report) -> list[str]:
     ]
     widths = [max(map(len, column)) for column in zip(*_HEADINGS, *figures, strict=True)]
     room = _COLUMNS - len(_MARKS[True]) - sum(2 + width for width in widths) - 2
-    names = [_cut(_printable(one.name), room) for one in report.scenarios]
+    names = [_cut(_on_one_line(one.name), room) for one in report.scenarios]
     name_width = max(map(len, ("scenario", *names)))
 
     def line(mark: str, name: str, cells: Sequence[str]) -> str:
@@ -277,7 +278,7 @@ def table(report: Report) -> list[str]:
         lines.append(line(_MARKS[scenario.passed], name, cells))
         for finding in scenario.findings:
             lines += textwrap.wrap(
-                f"- {_printable(finding)}",
+                f"- {_on_one_line(finding)}",
                 _COLUMNS,
                 initial_indent=" " * 4,
                 subsequent_indent=" " * 6,
@@ -307,8 +308,8 @@ def _cut(name: str, room: int) -> str:
     return name if len(name) <= room else f"{name[: max(room - 1, 0)]}…"
 
 
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+def _on_one_line(text: str) -> str:
+    return shown(text).replace("\n", " ").replace("\t", " ")
 
 
 def _s(value: float | None) -> str:

@@ -8,6 +8,7 @@ killed leaves nothing broken for long.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -24,10 +25,22 @@ from pyinfra.api import FunctionCommand
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
-from kea_ha import drill_report, drills, layout, leases, pki, plan, timers
+from kea_ha import (
+    drill_report,
+    drills,
+    foreign,
+    frames,
+    host_shell,
+    layout,
+    leases,
+    pki,
+    plan,
+    timers,
+)
 from kea_ha.drill_report import Figures, Report, Scenario
 from kea_ha.drills import Kind, Told
 from kea_ha.facts import authorities_at_hand, files_of, host_of, look_at, unit_of
+from kea_ha.foreign import ForeignError
 from kea_ha.leases import LeaseFileError
 from kea_ha.record import RUN
 from kea_ha.remote import (
@@ -44,6 +57,7 @@ from kea_ha.remote import (
 from kea_ha.rolling import await_health, counts_as_change
 from kea_ha.settings import Node, Pair, Subnet
 from kea_ha.status import HOT_STANDBY, PARTNER_DOWN
+from kea_ha.survey import parse_interfaces
 
 _PROGRAM = Path("files/drill-clients.py")
 _PLACE = "/run/kea-ha-drill"
@@ -270,14 +284,19 @@ class _Drill:
     def _start_clients(self) -> str:
         what = f"{self._probe.name} cannot be probed from"
         remedy = "it has to have Python, and an address in a subnet that the pair serves"
-        shown = need(
+        answer = ask(
             self._probe,
-            f"rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; command -v python3 >/dev/null || exit 1; "
-            "ip -o -4 addr show",
-            what=what,
-            remedy=remedy,
+            f"{frames.prelude()}rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; "
+            "command -v python3 >/dev/null || { echo 'no python3 there' >&2; exit 1; }\n"
+            f"ip -j -4 addr show | put interfaces\n{frames.finish()}",
         )
-        network = drills.network_of(self.pair, shown)
+        try:
+            if not answer.ok:
+                raise ForeignError(answer.words)
+            told = frames.read(answer.stdout, ["interfaces"]).get("interfaces", b"")
+            network = drills.network_of(self.pair, parse_interfaces(told))
+        except ForeignError as error:
+            raise Refusal(f"{what}: {error}", remedy) from error
         if network is None:
             raise Refusal(f"{what}: it has no address in a subnet of the pair", remedy)
         card, subnet = network
@@ -293,7 +312,8 @@ class _Drill:
             "seconds_at_most": drills.PUT_BACK_S,
             "directory": _PLACE,
         }
-        return f"exec python3 {_PLACE}/clients.py '{json.dumps(settings)}' </dev/null 2>&1"
+        given = foreign.quoted(json.dumps(settings))
+        return f"exec python3 {_PLACE}/clients.py {given} </dev/null 2>&1"
 
     def _free_addresses(self, subnet: Subnet) -> int:
         """How many addresses the drill may take, by the leases of the server that serves.
@@ -329,22 +349,25 @@ class _Drill:
         wait_until(missing, timeout_s=120, what=f"waited in vain until {what}", remedy=AGAIN)
 
     def _acks(self) -> int:
-        text = ask(self._probe, f"cat {_PLACE}/acks 2>/dev/null || echo 0").stdout.strip()
-        return int(text) if text.isdigit() else 0
+        said = self._value(f"head -c 20 {_PLACE}/acks").strip()
+        return int(said) if foreign.is_number(foreign.text(said)) else 0
 
     def _told(self) -> Told:
-        texts: list[str] = []
+        told: list[bytes] = []
 
         def missing() -> str:
-            text = ask(self._probe, f"cat {_PLACE}/told 2>/dev/null", timeout_s=60).stdout
-            texts.append(text)
-            return "" if text.strip() else "the last clients are waited for"
+            told.append(self._value(f"cat {_PLACE}/told"))
+            return "" if told[-1].strip() else "the last clients are waited for"
 
         wait_until(missing, timeout_s=90, what="the clients do not come to an end", remedy=AGAIN)
         try:
-            return Told.read(texts[-1])
-        except (KeyError, ValueError) as error:
-            raise Refusal(f"what the clients told cannot be read: {error!r}", AGAIN) from error
+            return Told.read(told[-1])
+        except ForeignError as error:
+            raise Refusal(f"what the clients told cannot be read: {error}", AGAIN) from error
+
+    def _value(self, command: str) -> bytes:
+        """What a command prints on the host to probe from; nothing when it does not tell."""
+        return value_of(self._probe, command)
 
     def _lost(self, told: Told) -> int:
         """How many of the leases that were given a server does not have, on either.
@@ -357,10 +380,15 @@ class _Drill:
         )
         lost = 0
         for node in self.pair.nodes:
-            answer = ask(host_of(node), _MISSING_LEASES, stdin=held, timeout_s=300)
-            if not answer.ok:
-                raise Refusal(f"{node.name} does not tell its leases: {answer.words}", AGAIN)
-            lost += len(answer.stdout.split())
+            script = frames.prelude() + host_shell.READING + _MISSING_LEASES + frames.finish()
+            answer = ask(host_of(node), script, stdin=held, timeout_s=300)
+            try:
+                if not answer.ok:
+                    raise ForeignError(answer.words)
+                found = frames.read(answer.stdout, ["missing"]).get("missing", b"")
+            except ForeignError as error:
+                raise Refusal(f"{node.name} does not tell its leases: {error}", AGAIN) from error
+            lost += len({*foreign.text(found).split()} & set(twice))
         return lost
 
     # The servers -----------------------------------------------------------------------------
@@ -526,9 +554,12 @@ class _Drill:
         return Scenario(
             name=self.kind.name,
             what=f"{self.kind.what[:1].upper()}{self.kind.what[1:]}.",
-            findings=(
-                *self.missed,
-                *drills.findings(self.pair, self.kind, figures, expected, missing=missing),
+            findings=tuple(
+                foreign.shown(one)
+                for one in (
+                    *self.missed,
+                    *drills.findings(self.pair, self.kind, figures, expected, missing=missing),
+                )
             ),
             seconds=until - begun,
             fault_s=fault - begun,
@@ -559,21 +590,29 @@ def _words_of(do: Callable[[Node, bool], str], node: Node, back: bool) -> str:
             return refusal.why
 
 
+def value_of(on: Host, command: str) -> bytes:
+    """What a command prints on a host; nothing when it does not tell."""
+    answer = ask(on, f"{frames.prelude()}{command} 2>/dev/null | put value\n{frames.finish()}")
+    try:
+        return frames.read(answer.stdout, ["value"]).get("value", b"")
+    except ForeignError:
+        return b""
+
+
 def _skew(on: Host) -> float:
     """A host's clock less this machine's, in seconds."""
     before = time.time()
-    text = ask(on, "date +%s.%N").stdout.strip()
+    said = foreign.text(value_of(on, "date +%s.%N")).strip()
     after = time.time()
-    try:
-        return float(text) - (before + after) / 2
-    except ValueError as error:
-        raise Refusal(f"{on.name} does not tell its time", AGAIN) from error
+    if not re.fullmatch(r"[0-9]{9,11}\.[0-9]{9}", said):
+        raise Refusal(f"{on.name} does not tell its time", AGAIN)
+    return float(said) - (before + after) / 2
 
 
 # Reads `ADDRESS MAC` lines; prints the addresses that are not that client's here.
-_MISSING_LEASES = rf"""
+_MISSING_LEASES = r"""
 while read -r address mac; do
-  echo "{{\"command\":\"lease4-get\",\"arguments\":{{\"ip-address\":\"$address\"}}}}" |
-    timeout 10 curl -s --max-time 8 --unix-socket {layout.CONTROL_SOCKET} telnet://kea/ |
+  kea_says "{\"command\":\"lease4-get\",\"arguments\":{\"ip-address\":\"$address\"}}" |
     grep -q "\"hw-address\": \"$mac\"" || echo "$address"
-done"""
+done | put missing
+"""

@@ -6,19 +6,17 @@ imply (Kea ARM, "High Availability State Machine"; the rule is ``shouldPartnerDo
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from kea_ha import journal, layout, status, timers
+from kea_ha import foreign, journal, layout, status, timers
 from kea_ha.drill_report import Figures, Implied
+from kea_ha.foreign import ForeignError
 from kea_ha.leases import LeaseSet
 from kea_ha.settings import Node, Pair, Subnet
-from kea_ha.survey import Survey
+from kea_ha.survey import Interface, Survey
 
 #: How long a host is given to be put back by its own timer, whatever becomes of the drill, in s.
 PUT_BACK_S = 900
@@ -227,16 +225,22 @@ def fault_script(kind: Kind, **names: object) -> str:
     ``names`` are the host's ``role``, ``unit``, ``port`` and ``interface``. The script reads the
     expired certificate (PEM), where one is wanted.
     """
+    names = _words(names)
     timer = timers.arm(timers.DRILL, PUT_BACK_S, kind.way_back.format(**names))
     return f"{timers.run_now(timers.DRILL)}\n{timer} || exit 1\n{kind.fault.format(**names)}"
 
 
 def way_back_script(kind: Kind, **names: object) -> str:
     """Put the host back, and its timer away if that worked."""
+    names = _words(names)
     return (
         f"(\n{kind.way_back.format(**names)}\n)\n"
         f"code=$?; [ $code -ne 0 ] || {timers.call_off(timers.DRILL)}; exit $code"
     )
+
+
+def _words(names: Mapping[str, object]) -> dict[str, object]:
+    return {name: foreign.quoted(str(value)) for name, value in names.items()}
 
 
 def implied(pair: Pair, kind: Kind) -> Implied:
@@ -297,22 +301,35 @@ class Told:
     refused: tuple[str, ...]
 
     @classmethod
-    def read(cls, text: str) -> Told:
+    def read(cls, said: bytes) -> Told:
         """What ``files/drill-clients.py`` wrote.
 
-        :raises ValueError, KeyError: when it is something else.
+        :raises ForeignError: when it is something else: the host to probe from may be in other
+            hands, and what it tells goes into questions to both servers, and into the report.
         """
-        told: dict[str, Any] = json.loads(text)
-        return cls(
-            acks=tuple((float(at), str(server)) for at, server in told["acks"]),
-            waits=tuple(map(float, told["waits"])),
-            leases=dict(told["leases"]),
-            unserved=tuple(told["unserved"]),
-            clients=int(told["clients"]),
-            last_arrival=float(told["last_arrival"]),
-            twice=tuple(told["twice"]),
-            refused=tuple(told["refused"]),
-        )
+        told = foreign.json_value(said, "what the clients told")
+        match told:
+            case {
+                "acks": list(acks),
+                "waits": list(waits),
+                "leases": dict(leases),
+                "unserved": list(unserved),
+                "clients": int(clients),
+                "last_arrival": last_arrival,
+                "twice": list(twice),
+                "refused": list(refused),
+            }:
+                return cls(
+                    acks=tuple(map(_ack, acks)),
+                    waits=tuple(map(_seconds, waits)),
+                    leases={foreign.mac(m): foreign.ipv4(_word(a)) for m, a in leases.items()},
+                    unserved=tuple(foreign.mac(_word(one)) for one in unserved),
+                    clients=foreign.number(str(clients), 1_000_000),
+                    last_arrival=_seconds(last_arrival),
+                    twice=tuple(foreign.ipv4(_word(one)) for one in twice),
+                    refused=tuple(foreign.ipv4(_word(one)) for one in refused),
+                )
+        raise ForeignError("what the clients told is not what they tell")
 
     @property
     def given_twice(self) -> tuple[str, ...]:
@@ -322,26 +339,39 @@ class Told:
         return tuple(sorted(now | set(self.twice)))
 
 
+def _ack(told: object) -> tuple[float, str]:
+    match told:
+        case [at, str(server)]:
+            return _seconds(at), foreign.ipv4(server)
+    raise ForeignError("the clients told of an ACK without a time or a server")
+
+
+def _seconds(told: object) -> float:
+    if isinstance(told, int | float) and not isinstance(told, bool) and -1e11 < told < 1e11:
+        return float(told)
+    raise ForeignError(f"the clients told {foreign.cut(repr(told), 40)} for a time")
+
+
+def _word(told: object) -> str:
+    if isinstance(told, str):
+        return told
+    raise ForeignError(f"the clients told {foreign.cut(repr(told), 40)} for an address")
+
+
 def longest_gap(acks: Iterable[float], until: float) -> float:
     """The longest time between two ACKs, while clients asked: until the last one began, in s."""
     times = [*(one for one in acks if one < until), until]
     return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
 
-def network_of(pair: Pair, shown: str) -> tuple[str, Subnet] | None:
-    """The card with which a host is in a subnet of the pair, and that subnet.
-
-    ``shown`` is what ``ip -o -4 addr show`` says there.
-    """
-    for line in shown.splitlines():
-        found = _ADDRESS.match(line)
-        for subnet in pair.settings.subnets if found else ():
-            if found and subnet.holds(found["address"]):
-                return found["card"], subnet
+def network_of(pair: Pair, interfaces: Iterable[Interface]) -> tuple[str, Subnet] | None:
+    """The card with which a host is in a subnet of the pair, and that subnet."""
+    for one in interfaces:
+        for address in one.addresses:
+            for subnet in pair.settings.subnets:
+                if subnet.holds(address):
+                    return one.name, subnet
     return None
-
-
-_ADDRESS = re.compile(r"\d+: (?P<card>\S+) +inet (?P<address>[0-9.]+)/")
 
 
 def free_addresses(subnet: Subnet, held: LeaseSet, now: float) -> int:
@@ -387,7 +417,7 @@ def _logged(survey: Survey) -> list[tuple[float, journal.LogLine]]:
     """
     # The log has local time; the survey was made at one moment of both.
     offset = survey.epoch - survey.local.timestamp()
-    lines = journal.parse_log(survey.log)
+    lines = survey.log
     moments, latest = [], survey.epoch
     for line in reversed(lines):
         latest = min(latest, line.time.timestamp() + offset)

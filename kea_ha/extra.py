@@ -70,6 +70,14 @@ _SUBNET_BY_SETTING: Final = {
     "interface": "interface",
     "reservations": "reservations_file",
 }
+#: HTTP headers of an answer that everybody is meant to read; the value of others may be a secret.
+_PUBLIC_HEADERS: Final = frozenset(
+    """
+    strict-transport-security content-security-policy x-frame-options x-content-type-options
+    referrer-policy permissions-policy cache-control access-control-allow-origin
+    access-control-allow-methods access-control-allow-headers access-control-max-age
+    """.split()  # noqa: SIM905
+)
 _WATCHED_LOGGERS: Final = frozenset(
     {"kea-dhcp4", "kea-dhcp4.ha-hooks", "kea-dhcp4.http", "kea-dhcp4.commands"}
 )
@@ -149,6 +157,13 @@ def _agent_problems(document: Mapping[str, Any], control_channel: str) -> Iterat
         return
     yield from _unknown("extra.Control-agent", document, AGENT_KEYS)
     yield from _already_settings("extra.Control-agent", document)
+    if "hooks-libraries" in document:
+        yield Problem(
+            "extra.Control-agent.hooks-libraries",
+            "given",
+            "nothing: what a library does with the requests of API clients is not verified here",
+            "Leave it out; clients are admitted by their certificate.",
+        )
     if "cert-required" in document:
         yield Problem(
             "extra.Control-agent.cert-required",
@@ -233,15 +248,16 @@ def _unsafe_values(value: Any, path: str) -> Iterator[Problem]:
     """Secrets in clear, and what cannot be written as Kea's JSON, at any depth."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if is_secret(str(key)):
+            below = f"{path}.{key}"
+            if is_secret(below) and str(value.get("name", "")).lower() not in _PUBLIC_HEADERS:
                 yield Problem(
-                    f"{path}.{key}",
+                    below,
                     HIDDEN,
                     "no secret in clear: settings are shown, compared and kept in version control",
                     "Put it in a file on the hosts and name the file, as password-file does.",
                 )
             else:
-                yield from _unsafe_values(inner, f"{path}.{key}")
+                yield from _unsafe_values(inner, below)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             yield from _unsafe_values(inner, f"{path}[{index}]")

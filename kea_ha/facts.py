@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 
 from pyinfra import inventory
 from pyinfra.api.host import Host
@@ -20,11 +21,18 @@ from kea_ha.plan import Plan
 from kea_ha.record import RUN
 from kea_ha.remote import AGAIN, AS_ROOT, Refusal, ask
 from kea_ha.settings import Node, Pair
-from kea_ha.survey import Survey
+from kea_ha.survey import Question, Survey
 
 PKI_DIR = Path("pki")
 #: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
 COPYING_S = 600
+
+
+#: The remedy when a host answers, and not as its programs would.
+_STRANGE = (
+    "run the same command again; if it answers so once more, see who has changed programs there "
+    "(docs/security.md, What a host may do)"
+)
 
 
 def host_of(node: Node) -> Host:
@@ -56,26 +64,52 @@ def read(node: Node, kept: str = layout.KEPT_DIR) -> Survey:
 
     :raises Refusal: when the host does not answer, or not in full.
     """
-    answer = ask(host_of(node), survey.build_script(node.own_certificates, kept))
-    try:
-        return survey.parse_survey(answer.stdout.splitlines())
-    except survey.SurveyError as error:
-        raise Refusal(f"{node.name} could not be read: {error}: {answer.words}", AS_ROOT) from error
+    pair = RUN.pair_of(node.name)
+    partner = pair.partner_of(node).address if pair else ""
+    question = Question(node.own_certificates, kept, partner)
+    for last in (False, True):  # a file may be replaced at the very moment
+        answer = ask(host_of(node), survey.build_script(question))
+        try:
+            return survey.parse_survey(answer.stdout, question)
+        except survey.SurveyError as error:
+            if not answer.ok:
+                why = f"{node.name} could not be read: {error}: {answer.words}"
+                raise Refusal(why, AS_ROOT) from error
+            if last:
+                raise Refusal(f"{node.name} could not be read: {error}", _STRANGE) from error
+    raise AssertionError("a loop that ends by returning or raising")
 
 
-def files_of(node: Node, plain: Collection[str]) -> dict[str, bytes]:
+def files_of(node: Node, plain: Sequence[str]) -> dict[str, bytes | Path]:
     """These files of a host, and the set of its lease files, by their paths.
+
+    Lease files are on this machine's disk for as long as the run goes on.
 
     :raises Refusal: when the host does not answer, or not in full.
     """
     script = copying.read_script(plain, leases.FILES)
-    answer = ask(host_of(node), script, timeout_s=COPYING_S)
-    if not answer.ok:
-        raise Refusal(f"{node.name} could not be read: {answer.words}", AS_ROOT)
     try:
-        return copying.parse(answer.stdout.splitlines(), (layout.LEASES,))
+        directory = Path(mkdtemp(dir=RUN.room()))
+        with (directory / "answer").open("wb") as file:
+            answer = ask(
+                host_of(node),
+                script,
+                timeout_s=COPYING_S,
+                most=copying.MOST,
+                sink=file.write,
+            )
+        if not answer.ok:
+            raise Refusal(f"{node.name} could not be read: {answer.words}", AS_ROOT)
+        found = copying.unpack(directory / "answer", directory, plain, leases.FILES)
+        (directory / "answer").unlink()
     except copying.CopyError as error:
         raise Refusal(f"{node.name} could not be read: {error}", AS_ROOT) from error
+    except OSError as error:
+        raise Refusal(
+            f"what {node.name} sent could not be kept here: {error.strerror}",
+            "see to room on this machine, then run the same command again",
+        ) from error
+    return found
 
 
 def plan_for(pair: Pair, node: Node) -> Plan:
@@ -97,11 +131,14 @@ def store_for(pair: Pair) -> pki.Store:
     :raises Refusal: when they are damaged, or locked by a passphrase that was not given.
     """
     try:
-        return pki.Store.open(
+        store = pki.Store.open(
             PKI_DIR / pair.name, pair.name, os.environ.get(pki.PASSPHRASE_VARIABLE), None
         )
     except pki.PkiError as error:
         raise Refusal(error.what, error.remedy) from error
+    if note := store.passphrase_note():
+        RUN.warn(pair, note)
+    return store
 
 
 def authorities_at_hand(pair: Pair) -> pki.Store:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-
 from pyinfra import host, state
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
-from kea_ha import certificates, keeping, layout, pki, plan
+from kea_ha import certificates, foreign, host_shell, keeping, layout, pki, plan
 from kea_ha.facts import PKI_DIR, changed, look_at, store_for
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
@@ -55,10 +53,10 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     if another := held is not None and not certificates.chains(held, authority.issuer):
         key = f"{key}.new"
         yield StringCommand("rm -f", key)  # of a run that was cut off, who knows when
-    yield StringCommand(_MAKE_KEY.format(conf=layout.CONF_DIR, dir=layout.TLS_DIR, key=key))
+    yield StringCommand(_CLOSE_TLS + _MAKE_KEY.format(key=key))
     request = need(
         host,
-        f"openssl req -new -key {key} -subj /CN={QuoteString(node.server_name).obj}",
+        f"openssl req -new -key {key} -subj {foreign.quoted(f'/CN={node.server_name}')}",
         what="no signing request could be made",
         remedy=f"check {key} on {node.name}; removing it makes a new one",
     )
@@ -81,17 +79,19 @@ def identity(*, pair: Pair, node: Node, which: str) -> Commands:
 
 # The directory is root's alone until Kea's group exists (the install step hands it over). Where Kea
 # was installed before, /etc/kea may be _kea's, and whatever is in it.
-_MAKE_KEY = """set -e; umask 077
-[ ! -d {conf} ] || chown root {conf}
-mkdir -p {dir}
-[ ! -L {dir} ] && [ "$(stat -c %u {dir})" = 0 ] || {{
-  echo "{dir} is no directory of root's: look at what it is, and remove it" >&2; exit 1; }}
+_CLOSE_TLS = f"""set -e; umask 077
+{host_shell.READING}
+if getent group {layout.KEA_USER} >/dev/null; then group={layout.KEA_USER} mode=750
+else group=root mode=700; fi
+{host_shell.close_functions("$group")}
+close_tls $mode
+"""
+_MAKE_KEY = """
 if [ ! -s {key} ]; then
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key}.part 2>/dev/null
   sync {key}.part; mv -f {key}.part {key}
 fi
-! getent group _kea >/dev/null || {{
-  chown root:_kea {dir} {key}; chmod 750 {dir}; chmod 640 {key}; }}"""
+[ $group = root ] || {{ chown root:$group {key}; chmod 640 {key}; }}"""
 
 
 def _identity_owner(seen: Survey) -> tuple[str, str]:
@@ -106,15 +106,12 @@ def _own_identity(node: Node, own: OwnCertificates) -> Commands:
         (own.certificate, layout.HA_CERTIFICATE),
         (own.anchor, layout.HA_ANCHOR),
     ]
-    same = " && ".join(f"cmp -s {shlex.quote(source)} {target}" for source, target in copies)
+    same = " && ".join(f"cmp -s {foreign.quoted(source)} {target}" for source, target in copies)
     if ask(host, same).ok:
         host.noop("the host's own certificates are in use")
         return
     owner, mode = _identity_owner(look_at(node))
-    yield StringCommand(
-        f"mkdir -p -m 0750 {layout.TLS_DIR} && {{ ! getent group _kea >/dev/null || "
-        f"chown root:_kea {layout.TLS_DIR}; }}"
-    )
+    yield StringCommand(_CLOSE_TLS)
     yield StringCommand(keeping.keep_key_script(layout.HA_KEY))
     for source, target in copies:
         yield StringCommand(

@@ -18,7 +18,7 @@ handshake of the partner that failed is an alarm in the partner's own log.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -46,8 +46,10 @@ class Alarms(NamedTuple):
 
 
 _LINE = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) (?P<severity>[A-Z]+) +"
-    r"\[(?P<logger>[\w.-]+)/(?P<process>\d+)\.\w+\] (?P<id>[A-Z][A-Z0-9_]+)(?: (?P<text>.*))?"
+    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) (?P<severity>[A-Z]{1,9}) +"
+    r"\[(?P<logger>[\w.-]{1,99})/(?P<process>\d{1,10})\.\w+\] (?P<id>[A-Z][A-Z0-9_]{1,99})"
+    r"(?: (?P<text>.*))?",
+    re.ASCII | re.DOTALL,
 )
 
 # Kea messages manual. The HA ids are the same in 2.2, 2.6 and 3.0 but where noted.
@@ -104,11 +106,12 @@ _TRANSITION = re.compile(r"from (?P<source>[A-Z-]+)(?: state)? to (?P<target>[A-
 _BAD_TARGETS = frozenset({"WAITING", "PARTNER-DOWN", "TERMINATED"})
 
 
-def parse_log(text: str) -> tuple[LogLine, ...]:
-    """The messages in `text`, in its order.
+def parse_log(raw_lines: Iterable[str]) -> tuple[LogLine, ...]:
+    """The messages in these lines, in their order.
 
     Takes Kea's own log files and what the daemon wrote to systemd's journal (`-o cat`).
     A line that begins no message continues the one before it; before the first it is dropped.
+    Never raises: whatever else there is continues a message.
     """
     lines: list[LogLine] = []
     rest: list[str] = []
@@ -120,9 +123,9 @@ def parse_log(text: str) -> tuple[LogLine, ...]:
             lines[-1] = LogLine(last.time, last.severity, last.logger, last.process, last.id, whole)
         rest.clear()
 
-    for raw in text.splitlines():
+    for raw in raw_lines:
         match = _LINE.fullmatch(raw)
-        time = _time(match["time"]) if match else None
+        time = time_of(match["time"]) if match else None
         if match is None or time is None:
             rest.append(raw)
             continue
@@ -249,11 +252,13 @@ def _meaning(line: LogLine) -> str:
     return next((f" ({words})" for reason, words in _REASONS.items() if reason in line.text), "")
 
 
-def _time(text: str) -> datetime | None:
+def time_of(text: str) -> datetime | None:
+    """A time as Kea's log has it, of this century; None for anything else."""
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return found if found.tzinfo is None and 2000 <= found.year < 2100 else None
 
 
 def _begin(lines: Sequence[LogLine], earliest: datetime) -> int:

@@ -8,10 +8,10 @@ the operator brings may change with its certificate. It stays on the host, root'
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Collection, Iterable, Mapping
 
 from kea_ha import layout
+from kea_ha.foreign import quoted
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import RemoteFile, Survey
 
@@ -77,10 +77,10 @@ def keep_script(node: Node, name: str) -> str:
         before=layout.KEPT_BEFORE_DIR,
         settings=layout.KEPT_SETTINGS,
         units_file=layout.KEPT_UNITS,
-        name=shlex.quote(name),
+        name=quoted(name),
         name_file=layout.KEPT_NAME,
-        files=shlex.join((*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
-        units=shlex.join(ALL_UNITS),
+        files=quoted(*(*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
+        units=quoted(*ALL_UNITS),
     )
 
 
@@ -89,7 +89,7 @@ def put_back_script(kept: str = layout.KEPT_DIR) -> str:
     return _PUT_BACK.format(
         last=kept,
         units_file=layout.KEPT_UNITS,
-        documents=shlex.join(layout.DOCUMENTS),
+        documents=quoted(*layout.DOCUMENTS),
         tls=layout.TLS_DIR,
     )
 
@@ -99,7 +99,7 @@ def restart_script(units: Collection[str], kept: str = layout.KEPT_DIR) -> str:
     return _RESTART.format(
         last=kept,
         units_file=layout.KEPT_UNITS,
-        units=shlex.join(units),
+        units=quoted(*units),
         table=layout.FIREWALL_TABLE,
     )
 

@@ -9,11 +9,15 @@ as it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from kea_ha import layout
+from kea_ha.foreign import cut
 
 #: The columns in their order, as Kea 3.0 has them; those up to ``hostname`` are in every file.
 COLUMNS = (
@@ -21,6 +25,9 @@ COLUMNS = (
     *("fqdn_fwd", "fqdn_rev", "hostname", "state", "user_context", "pool_id"),
 )
 _LEAST = COLUMNS.index("hostname") + 1
+_COLUMN = re.compile(r"[a-z][a-z0-9_]{0,31}")
+#: Longer than any row of Kea's, in bytes: a user context is some hundreds.
+_LONGEST_LINE = 1 << 16
 #: What Kea takes for a column that an older file lacks; the others are then empty.
 _DEFAULTS = {"state": "0", "pool_id": "0"}
 
@@ -101,28 +108,61 @@ def load_order(present: Collection[str]) -> tuple[str, ...]:
     return tuple(path for path in FILES if path in present and path not in stand_in)
 
 
-def load(files: Mapping[str, bytes]) -> LeaseSet:
+def load(files: Mapping[str, bytes | Path]) -> LeaseSet:
     """Read a set of files, by their paths on the host, as Kea does when it starts.
+
+    A file is given by its content, or by where it is here.
 
     :raises LeaseFileError: when the first row of one is not that of a lease file.
     """
     header: tuple[str, ...] = ()
     rows: dict[IPv4Address, Row] = {}
     unreadable = 0
+    for columns, row in _read(files):
+        header = columns or header
+        if isinstance(row, Row):
+            rows[row.address] = row
+        else:
+            unreadable += row
+    return LeaseSet(header, rows, unreadable)
+
+
+def count(files: Mapping[str, bytes | Path]) -> tuple[int, int]:
+    """How many addresses are in use by a set of files, and how many rows could not be read.
+
+    The same as ``load`` finds, of however many, without keeping the rows.
+
+    :raises LeaseFileError: as ``load`` does.
+    """
+    in_use: set[int] = set()
+    unreadable = 0
+    for _, row in _read(files):
+        if not isinstance(row, Row):
+            unreadable += row
+        elif row.in_use:
+            in_use.add(int(row.address))
+        else:
+            in_use.discard(int(row.address))
+    return len(in_use), unreadable
+
+
+def _read(files: Mapping[str, bytes | Path]) -> Iterator[tuple[tuple[str, ...], Row | int]]:
+    """Each row with its file's columns, in the order in which Kea loads them.
+
+    In the place of a row 1 for one that cannot be read, and 0 for a file's first line.
+    """
     for path in load_order(files):
-        first, *lines = _lines(files[path]) or [""]
+        lines = _lines(files[path])
+        first = next(lines, "")
         columns = tuple(first.split(",")) if first else ()
         # An empty file is one that Kea was about to begin.
-        if columns and columns[:_LEAST] != COLUMNS[:_LEAST]:
-            raise LeaseFileError(f"{path} does not begin as a lease file of Kea's: {first[:60]}")
-        header = columns or header
+        if columns and (columns[:_LEAST] != COLUMNS[:_LEAST] or not all(map(_is_column, columns))):
+            raise LeaseFileError(
+                f"{path} does not begin as a lease file of Kea's: {cut(first, 60)}"
+            )
+        yield columns, 0
         for line in lines:
-            row = _parse(line, columns)
-            if row is None:
-                unreadable += 1
-            else:
-                rows[row.address] = row
-    return LeaseSet(header, rows, unreadable)
+            yield columns, _parse(line, columns) or 1
 
 
 def is_header(line: str) -> bool:
@@ -132,11 +172,6 @@ def is_header(line: str) -> bool:
     """
     columns = tuple(line.split(","))[: len(COLUMNS)]
     return not line or columns == COLUMNS[: max(_LEAST, len(columns))]
-
-
-def whole_lines(content: bytes) -> bytes:
-    """A file without a last line that was only partly written when it was read."""
-    return content[: content.rfind(b"\n") + 1]
 
 
 def merge(live: Iterable[LeaseSet], saved: Iterable[LeaseSet]) -> dict[IPv4Address, Row]:
@@ -173,9 +208,19 @@ def _rank(row: Row, *, is_live: bool) -> tuple[object, ...]:
     return (row.cltt, is_live, over, len(row.values), tuple(sorted(row.values.items())))
 
 
-def _lines(content: bytes) -> list[str]:
-    # Kea escapes whatever is not printable ASCII; should there be such a byte, it is kept.
-    return [line for line in whole_lines(content).decode("latin-1").split("\n") if line]
+def _lines(content: bytes | Path) -> Iterator[str]:
+    """The lines that are not empty; a last one without its end was only partly written."""
+    with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        while line := file.readline(_LONGEST_LINE):
+            if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+                return
+            # Kea escapes whatever is not printable ASCII; should there be such a byte, it is kept.
+            if text := line.removesuffix(b"\n").decode("latin-1"):
+                yield text
+
+
+def _is_column(name: str) -> bool:
+    return _COLUMN.fullmatch(name) is not None
 
 
 def _parse(line: str, columns: tuple[str, ...]) -> Row | None:
@@ -201,6 +246,6 @@ def _parse(line: str, columns: tuple[str, ...]) -> Row | None:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ValueError(text)  # int() takes more than Kea does
     return int(text)

@@ -37,20 +37,18 @@ def is_live(survey: Survey) -> bool:
     if "pair" not in survey.state:
         return False
     if "unfinished" not in survey.state:
-        return "accepted" in survey.state or _runs(survey) or survey.leases > 0
+        return "accepted" in survey.state or _runs(survey) or survey.leases
     if survey.state["unfinished"].startswith(CHANGING):
         return True
     if survey.state["unfinished"].startswith("adopting"):
         return _serves(survey)  # the leases are those of the server that is taken over
-    return survey.leases > 0 or _serves(survey)
+    return survey.leases or _serves(survey)
 
 
 def _serves(survey: Survey) -> bool:
-    try:
-        local = survey.status["arguments"]["high-availability"][0]["ha-servers"]["local"]
-    except (KeyError, IndexError, TypeError):
-        return False
-    return _runs(survey) and local.get("scopes") != []
+    reported = survey.status
+    scopes = reported.ha.local.scopes if reported is not None and reported.ha is not None else ()
+    return _runs(survey) and bool(scopes)
 
 
 def _runs(survey: Survey) -> bool:

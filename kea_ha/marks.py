@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from pyinfra import host, state
 from pyinfra.api import StringCommand
 
-from kea_ha import keeping, layout, plan
+from kea_ha import foreign, frames, keeping, layout, plan
 from kea_ha.checks import EVIDENCE
 from kea_ha.facts import changed, look_at, plan_for
+from kea_ha.foreign import ForeignError
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN
 from kea_ha.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask, checked_operation
@@ -28,14 +30,14 @@ def lock(*, node: Node) -> Commands:
     if not state.is_executing:
         return
     who = f"{os.environ.get('USER') or 'root'}@{os.uname().nodename} (pid {os.getpid()})"
-    answer = ask(host, _LOCK_SCRIPT, stdin=who)
+    answer = ask(host, frames.prelude() + _LOCK_SCRIPT, stdin=who)
     if answer.ok:
         host.noop(f"{node.name} is held for this run")
         return
     outcome = "refused; nothing was changed"
-    if answer.stdout.startswith(_HELD):
+    if by := _held_by(answer.stdout):
         raise Refusal(
-            f"{node.name} is being worked on by another run: {answer.stdout[len(_HELD) :].strip()}",
+            f"{node.name} is being worked on by another run: {by}",
             "wait for that run to end. If its operator is gone: end that process on "
             f"{node.name} (it is the ssh session of that run), which lets go of the host",
             outcome=outcome,
@@ -46,15 +48,19 @@ def lock(*, node: Node) -> Commands:
     yield  # pragma: no cover - an operation is a generator
 
 
-#: What the script says before the words of whoever holds the host.
-_HELD = "held by "
+def _held_by(said: bytes) -> str:
+    """Whoever holds the host, in the words that it left there; empty when nobody is known to."""
+    with suppress(ForeignError):
+        return foreign.cut(frames.read(said, ["held"]).get("held", b""))
+    return ""
+
 
 # Fields of /proc/PID/stat after the name: 2 is the parent, 20 the start time (proc(5)).
 # The lock belongs to the nearest ancestor that is no shell: the ssh session's own process, which
 # lives exactly as long as the connection. So nothing has to be cleaned up after a kill, and no
 # clock decides whether a lock is stale.
 _LOCK_SCRIPT = rf"""
-export LC_ALL=C; who=$(cat)
+who=$(cat)
 mkdir -p -m 0700 {layout.VOLATILE_DIR} && cd {layout.VOLATILE_DIR} || exit 2
 stat_field() {{ sed 's/^.*) //' /proc/"$1"/stat 2>/dev/null | cut -d' ' -f"$2"; }}
 pid=$$
@@ -69,7 +75,7 @@ exec 9>lock.guard; flock -w 10 9 || {{ echo "the lock's guard is stuck" >&2; exi
 if [ -f lock ]; then
   {{ read -r old since_boot; read -r words; }} < lock
   if [ "$old" != "$pid" ] && [ "$(stat_field "$old" 20)" = "${{since_boot:-never}}" ]; then
-    echo "{_HELD}$words, ssh session pid $old"; exit 1
+    echo "$words, ssh session pid $old" | put held; {frames.finish().strip()}; exit 1
   fi
 fi
 {{ echo "$pid $(stat_field "$pid" 20)"; echo "$who since $(date '+%F %T %Z')"; }} > lock.new

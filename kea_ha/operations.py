@@ -15,12 +15,15 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
-from kea_ha import layout, plan
+from kea_ha import foreign, host_shell, layout, plan
 from kea_ha.facts import changed, look_at, plan_for
 from kea_ha.plan import Wanted
-from kea_ha.remote import SERVICE_S, Commands, Refusal, ask, checked_operation, say
+from kea_ha.remote import PATIENT_S, SERVICE_S, Commands, Refusal, ask, checked_operation, say
 from kea_ha.settings import Node, Pair
 from kea_ha.survey import Survey
+
+#: How much of what a server that is adopted has in a directory of its own is kept. Bytes.
+_KEPT_AT_MOST = 4 << 30
 
 # Packages ------------------------------------------------------------------------------------
 
@@ -60,7 +63,9 @@ def packages(*, pair: Pair, node: Node) -> Commands:
     # Beside a Kea that runs, its own version and no other: apt would upgrade both, and restart it.
     installed = plan.installed(pair, seen)
     pinned = [
-        f"{name}={installed}" if installed and name == wished.packaging.agent_package else name
+        foreign.quoted(f"{name}={installed}")
+        if installed and name == wished.packaging.agent_package
+        else name
         for name in missing
     ]
     yield apt_get(f"{suite_of(pair, seen)}install {' '.join(pinned)}")
@@ -70,7 +75,7 @@ def packages(*, pair: Pair, node: Node) -> Commands:
 def suite_of(pair: Pair, seen: Survey) -> str:
     """The option by which apt takes Kea, and what it needs, from the configured source."""
     backports = pair.settings.package_source == "backports"
-    return f"-t {seen.codename}-backports " if backports else ""
+    return f"-t {foreign.quoted(f'{seen.codename}-backports')} " if backports else ""
 
 
 def apt_get(arguments: str) -> StringCommand:
@@ -82,7 +87,7 @@ def apt_get(arguments: str) -> StringCommand:
         ' [ -z "$(dpkg --audit)" ] || dpkg --configure -a;'
         " apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300"
         f" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {arguments} 2>&1",
-        _timeout=1800,
+        _timeout=PATIENT_S,
     )
 
 
@@ -103,18 +108,11 @@ def ownership(*, pair: Pair, node: Node) -> Commands:
 
 # Debian 13 ships /etc/kea owned by _kea, who could then replace what root wrote there. dpkg has to
 # be told, or an upgrade would put it back. Nothing below these directories is for others to read.
-# Where _kea may write, as _kea: it could put a link in the way of a chmod of root's. What is open
-# there and somebody else's is made _kea's first.
 _OWNERSHIP = f"""set -e; cd /
+{host_shell.READING}{host_shell.close_functions()}
+close_tree {layout.CONF_DIR}
 dpkg-statoverride --quiet --force-all --update --add root _kea 0750 {layout.CONF_DIR} 2>/dev/null
-chown root:_kea {layout.CONF_DIR} {layout.TLS_DIR}; chmod 0750 {layout.CONF_DIR} {layout.TLS_DIR}
-find {layout.CONF_DIR} -type f -exec chown root:_kea {{}} + -exec chmod 0640 {{}} +
-find {layout.CONF_DIR} -type d -exec chmod o-rwx {{}} +
-for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do
-  install -d -o _kea -g _kea -m 0750 "$dir"
-  find "$dir" -xdev ! -type l ! -user _kea -perm /007 -execdir chown -h _kea:_kea {{}} +
-  runuser -u _kea -- find "$dir" ! -type l -perm /007 -exec chmod o-rwx {{}} +
-done"""
+for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do close_to_others "$dir"; done"""
 _OWNERSHIP_CHECK = f"""
 [ "$(stat -c '%a %U:%G' {layout.CONF_DIR} {layout.TLS_DIR} | sort -u)" = '750 root:_kea' ] &&
 [ "$(stat -c '%a %U:%G' {layout.LEASE_DIR} {layout.LOG_DIR} | sort -u)" = '750 _kea:_kea' ] &&
@@ -134,15 +132,29 @@ def adopt(*, node: Node) -> Commands:
     running += seen.dhcp_units(layout.FOREIGN_UNITS)
     for unit in running:
         yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
-    kept = f"{layout.STATE_DIR}/adopted"
-    yield StringCommand(
-        f"umask 077; mkdir -p {kept} && for dir in /etc/kea /var/lib/kea /etc/dhcp /var/lib/dhcp"
-        " /etc/dnsmasq.conf /etc/dnsmasq.d /var/lib/misc; do [ ! -e $dir ] || "
-        f"[ -e {kept}$dir ] || {{ mkdir -p {kept}${{dir%/*}} && rm -rf {kept}$dir.new && "
-        f"cp -a $dir {kept}$dir.new && mv {kept}$dir.new {kept}$dir; }} || exit 1; done",
-        _timeout=1800,
-    )
+    yield StringCommand(_KEEP_WHAT_WAS, _timeout=PATIENT_S)
     changed(node)
+
+
+# Where another user than root can write, that user reads: it could lead root to any file. What
+# comes is an archive, of which tar unpacks nothing outside, and as root's.
+_KEEP_WHAT_WAS = f"""set -e; umask 077; cd /
+{host_shell.READING}
+kept={layout.STATE_DIR}/adopted; mkdir -p "$kept"
+for dir in /etc/kea /var/lib/kea /etc/dhcp /var/lib/dhcp /etc/dnsmasq.conf /etc/dnsmasq.d \\
+  /var/lib/misc
+do
+  [ -e "$dir" ] && [ ! -e "$kept$dir" ] || continue
+  mkdir -p "$kept${{dir%/*}}"; rm -rf "$kept$dir.new"
+  if [ ! -d "$dir" ] || is_roots "$dir"; then cp -a "$dir" "$kept$dir.new"
+  else
+    mkdir "$kept$dir.new"
+    timeout -s KILL 600 setpriv --reuid="$(stat -c %u "$dir")" --regid="$(stat -c %g "$dir")" \\
+      --clear-groups -- tar -cf - -C "$dir" . | timeout -s KILL 601 head -c {_KEPT_AT_MOST} |
+      tar -xf - --no-same-owner --no-same-permissions -C "$kept$dir.new"
+  fi
+  mv "$kept$dir.new" "$kept$dir"
+done"""
 
 
 # Documents and identities --------------------------------------------------------------------
@@ -188,7 +200,7 @@ def write(path: str, content: str, *, mode: str, owner: str) -> StringCommand:
     folder = QuoteString(str(Path(path).parent))
     return StringCommand(
         "umask 077; mkdir -p -m 0755", folder, "&& rm -f", new, "&& cat >", new,
-        "&& chown", owner, new, "&& chmod", mode, new,
+        "&& chown", QuoteString(owner), new, "&& chmod", QuoteString(mode), new,
         _stdin=content.removesuffix("\n"),
     )  # fmt: skip
 

@@ -21,12 +21,16 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_ssh_private_key,
+)
 
 from kea_ha.certificates import (
     BOTH,
@@ -64,6 +68,16 @@ __all__ = [
 ]
 
 PASSPHRASE_VARIABLE = "KEA_HA_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+
+#: In which a new one is given to `kea_ha.passphrase`.
+NEW_PASSPHRASE_VARIABLE = "KEA_HA_NEW_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+#: In characters. Whoever has a copy of the keys may try as long as they like.
+SHORTEST_PASSPHRASE = 12
+
+#: How a key begins that is in clear, encrypted as before 2026-12, and as now (see `key_to_pem`).
+_CLEAR, _OLD_ENCRYPTION, _ENCRYPTION = (
+    f"-----BEGIN {kind}PRIVATE KEY-----" for kind in ("", "ENCRYPTED ", "OPENSSH ")
+)
 
 #: The CAs by the name of their files, with what their certificates call them.
 _CAS = {"peers-ca": "peers CA", "api-ca": "API CA"}
@@ -138,18 +152,16 @@ class Store:
 
         A `passphrase` encrypts the CAs' keys, also those that were there in clear; without
         one, a store with encrypted keys opens, and only what needs a key is refused. `now`
-        (aware) stands for the current time. Raises PkiError for a wrong or empty passphrase
-        and for a store that is damaged or readable by others.
+        (aware) stands for the current time. Raises PkiError for a passphrase that is wrong, or
+        too short for keys that are not under it yet, and for a store that is damaged or readable
+        by others.
         """
-        if passphrase == "":
-            raise PkiError(
-                f"{PASSPHRASE_VARIABLE} is set, but empty.",
-                "Give a passphrase, or unset it to keep the CAs' keys unencrypted.",
-            )
         store = cls(directory, pair, passphrase, now)
         with _as_pki_error(directory):
             store._make_directory()
             store._check_modes()
+            if passphrase is not None and not store._is_encrypted():
+                require_length(passphrase, PASSPHRASE_VARIABLE)
             if not store._complete():
                 with store._locked():
                     store._make()
@@ -245,6 +257,37 @@ class Store:
             for ca in _CAS:
                 self._key(ca)
 
+    def passphrase_note(self) -> str:
+        """What is weak about how the CAs' keys are encrypted, and what mends it; else empty."""
+        weak = []
+        if self._passphrase is not None and len(self._passphrase) < SHORTEST_PASSPHRASE:
+            weak.append(f"has fewer than {SHORTEST_PASSPHRASE} characters")
+        if any(_OLD_ENCRYPTION in self._read(path.name) for path in self._keys()):
+            weak.append("is easily tried out, by the way in which these keys are encrypted")
+        if not weak:
+            return ""
+        return (
+            f"the passphrase of {self.directory}/ {' and '.join(weak)}. To give it another one, or "
+            f"encrypt it anew: set {NEW_PASSPHRASE_VARIABLE} beside {PASSPHRASE_VARIABLE}, and run "
+            f".venv/bin/python -m kea_ha.passphrase {self.directory}"
+        )
+
+    def change_passphrase(self, new: str) -> None:
+        """Encrypt the CAs' keys anew, under `new`.
+
+        When it was interrupted, it is to be called again: some keys are under the new one by then.
+        Raises PkiError when a key opens with neither, and when `new` is too short.
+        """
+        require_length(new, NEW_PASSPHRASE_VARIABLE)
+        with _as_pki_error(self.directory), self._locked():
+            for path in self._keys():
+                try:
+                    key = _load_key(path, self._passphrase)
+                except PkiError:
+                    key = _load_key(path, new.encode())
+                self._write(path.name, key_to_pem(key, new.encode()), 0o600)
+        self._passphrase = new.encode()
+
     def sign_peer(
         self, csr_pem: str, *, name: str, address: str, at: datetime | None = None
     ) -> str:
@@ -305,12 +348,21 @@ class Store:
         certificate = make_ca(key, f"{self.pair} {_CAS[ca]}", self._time())
         self._write(f"{name}.crt", certificate_to_pem(certificate), 0o644)
 
+    def _keys(self) -> list[Path]:
+        """The files of the CAs' keys."""
+        return sorted(self.directory.glob("*-ca*.key"))
+
+    def _is_encrypted(self) -> bool:
+        """Whether there are keys, and none of them is in clear."""
+        held = [self._read(path.name) for path in self._keys()]
+        return bool(held) and not any(_CLEAR in text for text in held)
+
     def _encrypt_keys(self) -> None:
-        names = [path.name for path in self.directory.glob("*-ca*.key")]
-        if any("BEGIN PRIVATE KEY" in self._read(name) for name in names):
+        names = [path.name for path in self._keys()]
+        if any(_CLEAR in self._read(name) for name in names):
             with self._locked():
                 for name in names:
-                    if "BEGIN PRIVATE KEY" in self._read(name):
+                    if _CLEAR in self._read(name):
                         key = _load_key(self.directory / name, None)
                         self._write(name, key_to_pem(key, self._passphrase), 0o600)
 
@@ -475,17 +527,27 @@ class Store:
         return self._now or datetime.now(UTC)
 
 
+def require_length(passphrase: str, variable: str) -> None:
+    """Raises PkiError unless a passphrase is long enough to be new; `variable` has it."""
+    if len(passphrase) < SHORTEST_PASSPHRASE:
+        raise PkiError(
+            f"{variable} is set, but {'short' if passphrase else 'empty'}.",
+            f"Give {SHORTEST_PASSPHRASE} characters or more, such as four words that have nothing "
+            "to do with each other; or unset it to keep the CAs' keys unencrypted.",
+        )
+
+
 def _load_key(path: Path, passphrase: bytes | None) -> ec.EllipticCurvePrivateKey:
     """The key in `path`; `passphrase` is not needed where the key is in clear."""
     content = path.read_bytes()
-    encrypted = b"ENCRYPTED" in content
+    encrypted = any(begin.encode() in content for begin in (_OLD_ENCRYPTION, _ENCRYPTION))
     if encrypted and passphrase is None:
         raise PkiError(
             f"{path} is encrypted, and no passphrase was given.",
             f"Set {PASSPHRASE_VARIABLE} to the passphrase that it was made with.",
         )
     try:
-        key = load_pem_private_key(content, passphrase if encrypted else None)
+        key = _opened(content, passphrase if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if encrypted:
             raise PkiError(
@@ -496,6 +558,13 @@ def _load_key(path: Path, passphrase: bytes | None) -> ec.EllipticCurvePrivateKe
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise _damaged(path, TypeError("not an elliptic curve key"))
     return key
+
+
+@cache
+def _opened(content: bytes, passphrase: bytes | None) -> object:
+    # Kept, since it takes half a second, and a run signs several times.
+    load = load_ssh_private_key if _ENCRYPTION.encode() in content else load_pem_private_key
+    return load(content, passphrase)
 
 
 def _damaged(path: Path, error: Exception) -> PkiError:

@@ -130,7 +130,7 @@ def make_plan(pair: Pair, node: Node, survey: Survey) -> Plan:
             check=_check("kea-dhcp4", documents.check_flag(version)),
         ),
         agent=_agent(pair, node, platform) if agent_wanted else None,
-        drop_ins=tuple(_drop_ins(packaging, agent=agent_wanted)),
+        drop_ins=tuple(_drop_ins(packaging, survey.codename, agent=agent_wanted)),
         support=tuple(_support()),
         firewall=tuple(_firewall(pair, node)) if firewalled else (),
     )
@@ -165,8 +165,8 @@ def _agent(pair: Pair, node: Node, platform: documents.Platform) -> Wanted:
     )
 
 
-def _drop_ins(packaging: Packaging, *, agent: bool) -> Iterable[Wanted]:
-    yield Wanted(packaging.dhcp4_dropin, documents.render_dhcp4_drop_in())
+def _drop_ins(packaging: Packaging, codename: str, *, agent: bool) -> Iterable[Wanted]:
+    yield Wanted(packaging.dhcp4_dropin, documents.render_dhcp4_drop_in(codename))
     if agent:
         yield Wanted(packaging.agent_dropin, documents.render_agent_drop_in())
 
@@ -269,13 +269,20 @@ def _trust(anchor: str, authority: Authority) -> str:
 def own_findings(node: Node, own: OwnCertificates, survey: Survey) -> tuple[str, ...]:
     """What is wrong with the identity that the host brings itself, before any of it is used."""
     read = survey.certificates
-    missing = [path for path in (own.certificate, own.anchor) if path not in read]
+    missing = [path for path in (own.certificate, own.anchor) if path not in survey.files]
     missing += [own.key] if own.key not in survey.files else []
     if missing:
         return tuple(f"{path} is not there" for path in missing)
+    with_keys = [p for p in (own.certificate, own.anchor) if p in survey.with_keys]
+    if with_keys:
+        return tuple(
+            f"{path} holds a private key beside the certificate, which everybody may read: keep "
+            "the key in a file of its own"
+            for path in with_keys
+        )
     found = certificates.check_identity(
-        read[own.certificate],
-        read[own.anchor],
+        read.get(own.certificate, ""),
+        read.get(own.anchor, ""),
         public_key_pem=survey.public_keys.get(own.key, ""),
         address=node.address,
         purposes=certificates.BOTH,
@@ -310,7 +317,7 @@ def stale_inputs(plan: Plan, survey: Survey, unit: str) -> tuple[str, ...]:
     if noted is None:
         return ("it is not known what it was started from",)
     started = {
-        path: digest for digest, _, path in (line.partition("  ") for line in noted.splitlines())
+        path: digest for digest, _, path in (line.partition("  ") for line in noted.split("\n"))
     }
     now = {path: file.sha256 for path, file in survey.files.items() if file.sha256 != "-"}
     now |= {wanted.path: wanted.sha256 for wanted in plan.files}

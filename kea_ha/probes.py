@@ -7,23 +7,30 @@ listeners go when their script ends, and every script ends by itself, also when 
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-import shlex
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import gevent
 from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api.host import Host
 
-from kea_ha import certificates, controls, layout, pki
+from kea_ha import (
+    certificates,
+    controls,
+    foreign,
+    frames,
+    host_shell,
+    layout,
+    pki,
+    status,
+)
 from kea_ha.facts import PKI_DIR, host_of, store_for
 from kea_ha.preflight import DhcpAnswer, Path
 from kea_ha.record import RUN
-from kea_ha.remote import AGAIN, Refusal, ask, say, wait_until
+from kea_ha.remote import AGAIN, AS_ROOT, Refusal, ask, say, wait_until
 from kea_ha.settings import Node, Pair
 
 #: How long another DHCP server has to answer: dnsmasq pings an address for 3 s before it offers it.
@@ -32,19 +39,40 @@ DHCP_S = 5
 DHCP_AGAIN_S = 2
 
 
-def ask_kea(node: Node, command: str) -> dict[str, Any]:
-    """What kea-dhcp4 answers to a command on its own unix socket; empty when it does not."""
-    question = json.dumps({"command": command})
-    answer = ask(
-        host_of(node),
-        f"echo {shlex.quote(question)} | "
-        f"timeout 15 curl -sS --max-time 12 --unix-socket {layout.CONTROL_SOCKET} telnet://kea/",
-    )
+@dataclass(frozen=True)
+class Reply:
+    """What Kea answers to a command: ``result`` 0 is success; None, that it gave no answer."""
+
+    result: int | None
+    text: str
+
+
+def ask_kea(node: Node, command: str) -> Reply:
+    """What kea-dhcp4 answers to a command on its own unix socket."""
+    return Reply(*controls.kea_result(_answer_of_kea(node, command)))
+
+
+def ha_state_of(node: Node) -> str | None:
+    """The server's HA state by its own account at this moment; None when it does not tell."""
     try:
-        told = json.loads(answer.stdout)
-    except ValueError:
-        return {"text": answer.words}
-    return told if isinstance(told, dict) else {}
+        reply = foreign.json_value(_answer_of_kea(node, "status-get"), "its answer")
+        return status.state_of(status.parse_status(reply))
+    except (foreign.ForeignError, status.StatusError):
+        return None
+
+
+def _answer_of_kea(node: Node, command: str) -> bytes:
+    question = host_shell.question(command)
+    script = f"as_kea_s=15; kea_says {question} | taken {_REPLY_SIZE} | put answer\n"
+    answer = ask(host_of(node), frames.prelude() + host_shell.READING + script + frames.finish())
+    try:
+        return frames.read(answer.stdout, ["answer"]).get("answer", b"")
+    except foreign.ForeignError:
+        return answer.words.encode()
+
+
+#: What is read of a reply of Kea's at most, in bytes.
+_REPLY_SIZE = 100_000
 
 
 def paths(pair: Pair, node: Node) -> Iterator[Path]:
@@ -55,28 +83,30 @@ def paths(pair: Pair, node: Node) -> Iterator[Path]:
     # Our own firewall keeps the partner away from the API's port on purpose.
     if settings.control_channel != "none" and settings.firewall == "off":
         ports.append(settings.ca_port)
-    script = "\n".join(_TRY_PORT.format(address=partner.address, port=port) for port in ports)
-    words = ""
-    for line in ask(host, f"bash -c {shlex.quote(script)}").stdout.splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind == "words":
-            words = rest
-        elif kind == "port":
-            port, code = rest.split()
-            yield Path(partner.address, int(port), _outcome(int(code), words))
-            words = ""
+    tries = "".join(_TRY_PORT.format(address=partner.address, port=port) for port in ports)
+    answer = ask(host, frames.prelude() + tries + frames.finish())
+    names = [f"{what}.{port}" for port in ports for what in ("code", "words")]
+    try:
+        said = frames.read(answer.stdout, names)
+    except foreign.ForeignError as error:
+        why = f"{node.name} could not try its way to {partner.name}: {error}"
+        raise Refusal(why, AS_ROOT) from error
+    for port in ports:
+        code = foreign.text(said.get(f"code.{port}", b"")).strip()
+        words = foreign.cut(said.get(f"words.{port}", b""))
+        yield Path(partner.address, port, _outcome(code, words))
 
 
 _TRY_PORT = """
-( LC_ALL=C timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>&1 | sed 's/^/words /'
-  exit ${{PIPESTATUS[0]}} )
-echo "port {port} $?\""""
+words=$(timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>&1); echo $? | put code.{port}
+printf '%s' "$words" | put words.{port}
+"""
 
 
-def _outcome(code: int, words: str) -> str:
-    if code == 0:
+def _outcome(code: str, words: str) -> str:
+    if code == "0":
         return "open"
-    if code == 124:
+    if code == "124":
         return "dropped"
     return "refused" if "refused" in words.lower() else f"rejected: {words.rpartition(': ')[2]}"
 
@@ -95,20 +125,28 @@ def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
     seconds = DHCP_AGAIN_S if "accepted" in survey.state else DHCP_S
     say(f"    listening {seconds} s for other DHCP servers")
     script = _ASK_DHCP.format(
-        ignore=" ".join(f"-X {n.address}" for n in pair.nodes),
-        interface=interface.name,
+        ignore=foreign.quoted(*(word for n in pair.nodes for word in ("-X", n.address))),
+        interface=foreign.quoted(interface.name),
         seconds=seconds,
     )
-    answer = ask(host, script)
-    servers = tuple(dict.fromkeys(re.findall(r"offered \S+ from ([0-9.]+)", answer.stdout)))
-    if servers or "@@ asked" in answer.stdout:
+    answer = ask(host, frames.prelude() + script + frames.finish())
+    try:
+        said = frames.read(answer.stdout, ["said", "ended"])
+    except foreign.ForeignError:
+        return DhcpAnswer((), answer.words)
+    words = foreign.text(said.get("said", b""))
+    servers = tuple(dict.fromkeys(_OFFER.findall(words)))
+    if servers or said.get("ended", b"").strip() in (b"0", b"1", b"124"):
         return DhcpAnswer(servers)
-    return DhcpAnswer((), answer.words)
+    last = [foreign.cut(line) for line in foreign.lines(said.get("said", b"")) if line.strip()]
+    return DhcpAnswer((), "\n".join(last[-8:]) or "it said nothing")
+
+
+_OFFER = re.compile(r"offered \S+ from ([0-9]{1,3}(?:\.[0-9]{1,3}){3})")
 
 
 _ASK_DHCP = r"""
-export LC_ALL=C PATH=/usr/sbin:/sbin:/usr/bin:/bin; exec 2>&1
-probe=$(command -v dhcpcd)
+said() {{ probe=$(command -v dhcpcd)
 if [ -z "$probe" ]; then
   # In memory, unless nothing may be executed there; where dpkg keeps its scripts it always may.
   umask 022; gone=
@@ -123,7 +161,10 @@ if [ -z "$probe" ]; then
   for probe in "$gone"/usr/sbin/dhcpcd "$gone"/sbin/dhcpcd; do [ ! -x "$probe" ] || break; done
 fi
 timeout -k 1 {seconds} "$probe" -4 -T -B -L -f /dev/null -c /bin/true {ignore} {interface}
-case $? in 0|1|124) echo "@@ asked" ;; esac
+echo $? >&3
+}}
+exec 4>&1
+code=$({{ (said) 2>&1 3>&5 | head -c 100000 | put said >&4; }} 5>&1); echo "$code" | put ended
 """
 
 
@@ -226,16 +267,22 @@ def _not_holding(made: tuple[controls.Control, ...]) -> str:
 
 def _requests_logged(node: Node) -> int:
     """How many of our requests the log shows: nothing else of a pair asks for list-commands."""
-    script = f"grep -ac -D skip \"Received command 'list-commands'\" {layout.LOG} || true"
-    count = ask(host_of(node), script).stdout.strip()
-    return int(count) if count.isdigit() else 0
+    script = (
+        f"as_kea grep -ac -D skip \"Received command 'list-commands'\" {layout.LOG} | put count\n"
+    )
+    answer = ask(host_of(node), frames.prelude() + host_shell.READING + script + frames.finish())
+    try:
+        count = frames.read(answer.stdout, ["count"]).get("count", b"")
+        return foreign.number(foreign.text(count).strip())
+    except foreign.ForeignError:
+        return 0
 
 
 def host_controls(pair: Pair, node: Node, *, negative: bool = True) -> tuple[controls.Control, ...]:
     """The controls that a host makes itself, with its own certificate and with wrong ones."""
-    script = controls.build_script(pair, node, negative=negative)
-    answer = ask(host_of(node), script, timeout_s=120)
-    return controls.parse_controls(answer.stdout.splitlines())
+    tests = controls.tests_of(pair, node, negative=negative)
+    answer = ask(host_of(node), controls.build_script(tests), timeout_s=120)
+    return controls.parse_controls(answer.stdout, tests)
 
 
 def operator_controls(pair: Pair, node: Node) -> Iterator[controls.Control]:

@@ -16,7 +16,15 @@ from typing import Any
 HIDDEN = "(not shown: it may be a secret)"
 LONGEST_SHOWN = 80
 
-_SECRET = re.compile(r"(pass|password|passphrase|passwd|secret|token|credentials?)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(pass|password|passphrase|passwd|pwd|psk|secret|token|credentials?|(api|secret|access|private|"
+    r"shared|encryption|signing)[-_]?keys?)$",
+    re.IGNORECASE,
+)
+#: The one member whose names are the operator's own, and mean nothing to Kea.
+_OWN_NAMES = "user-context"
+#: What is a secret by where it stands: what an HTTP header says.
+_HEADERS, _OF_A_HEADER = "http-headers", "value"
 
 
 @dataclass(frozen=True)
@@ -56,19 +64,28 @@ class Refused(ValueError):
         self.remedy = remedy
 
 
-def is_secret(name: str) -> bool:
-    """Whether a key of this name holds a secret in clear (`password`, not `password-file`)."""
-    return _SECRET.search(name) is not None
+def is_secret(path: str) -> bool:
+    """Whether what stands at this path holds a secret in clear (`password`, not `password-file`).
+
+    A path is the names from the outside in, with dots between them, and places in lists in
+    brackets.
+    """
+    *around, name = re.sub(r"\[[^]]*\]", "", path).split(".")
+    if _OWN_NAMES in around:
+        return False
+    return _SECRET.search(name) is not None or (name == _OF_A_HEADER and _HEADERS in around)
 
 
-def masked(value: Any) -> Any:
-    """The same value with every secret in it, at any depth, replaced."""
+def masked(value: Any, path: str = "") -> Any:
+    """The same value with every secret in it, at any depth, replaced; `path` is where it stands."""
     if isinstance(value, dict):
-        return {
-            key: HIDDEN if is_secret(str(key)) else masked(inner) for key, inner in value.items()
-        }
+        found = {}
+        for key, inner in value.items():
+            below = f"{path}.{key}" if path else str(key)
+            found[key] = HIDDEN if is_secret(below) else masked(inner, below)
+        return found
     if isinstance(value, list | tuple):
-        return [masked(inner) for inner in value]
+        return [masked(inner, path) for inner in value]
     return value
 
 
@@ -76,7 +93,7 @@ def shown(value: Any, name: str = "") -> str:
     """The value as an operator would write it, short, on one line, without secrets."""
     if is_secret(name):
         return HIDDEN
-    text = json.dumps(masked(value), ensure_ascii=False, default=str)
+    text = json.dumps(masked(value, name), ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 

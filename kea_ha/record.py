@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
 
+from kea_ha import backups
 from kea_ha.backups import Backup
 from kea_ha.changes import Change
 from kea_ha.diagnosis import Diagnosis
@@ -87,6 +90,17 @@ class Run:
     #: Hosts that did not answer in time when they were asked last.
     silent: set[str] = field(default_factory=set)
     interrupted: str = ""
+    _room: TemporaryDirectory[str] | None = None
+
+    def room(self) -> Path:
+        """A directory of the operator's alone for what is too large for memory; gone at the end.
+
+        :raises OSError: when it cannot be made.
+        """
+        if self._room is None:
+            backups.BACKUPS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._room = TemporaryDirectory(dir=backups.BACKUPS_DIR, suffix=backups.UNFINISHED)
+        return Path(self._room.name)
 
     def pair_of(self, host_name: str) -> Pair | None:
         """The pair that ``host_name`` belongs to; None for a host that is in none (a probe)."""

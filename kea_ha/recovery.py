@@ -110,9 +110,8 @@ def _await_word_of_partner(pair: Pair, node: Node) -> None:
     def undecided() -> str:
         survey = look_at(node, anew=True)
         RUN.seen[node.name] = replace(RUN.seen[node.name], survey=survey)
-        try:
-            reported = status.parse_status(survey.status)
-        except status.StatusError:
+        reported = survey.status
+        if reported is None:
             return ""
         heartbeat_s = acceptance.heartbeat(pair, survey).total_seconds()
         age_s = reported.ha.remote.age_s if reported.ha else 0
@@ -171,9 +170,9 @@ def _make_serve(pair: Pair, node: Node) -> None:
             return
     answer = ask_kea(node, "ha-maintenance-start")
     try:
-        if answer.get("result") != 0:
+        if answer.result != 0:
             raise Refusal(
-                f"{node.name} does not take over: {answer.get('text', 'no answer')}",
+                f"{node.name} does not take over: {answer.text or 'no answer'}",
                 f"look at {layout.LOG} on {node.name}",
             )
         await_state(node, 30, PARTNER_DOWN)
@@ -198,11 +197,7 @@ def _joins(pair: Pair, node: Node) -> bool:
 
 
 def _state_now(node: Node) -> str:
-    try:
-        reported = status.parse_status(look_at(node, anew=True).status)
-    except status.StatusError:
-        return ""
-    return reported.ha.local.state if reported.ha else ""
+    return status.state_of(look_at(node, anew=True).status) or ""
 
 
 def _rejoin(pair: Pair, node: Node, found: Diagnosis) -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
-import gevent
 from paramiko import SSHException
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand, operation
@@ -25,7 +24,10 @@ from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
+from pyinfra.api.output import echo
+from pyinfra.connectors.util import extract_control_arguments, make_unix_command
 
+from kea_ha import channel, foreign, frames
 from kea_ha.record import RUN, Failure
 
 P = ParamSpec("P")
@@ -45,11 +47,17 @@ COMMAND_S = 60
 #: The same for one that stops or starts a service, or copies what may be much: systemd gives a
 #: service 90 s to stop. Seconds.
 SERVICE_S = 180
+#: The same for one that installs packages: cut off on the host, it would leave them half-way.
+PATIENT_S = 1800
 #: How long a host is waited for that did not answer the last time. Seconds.
 SILENT_S = 10
 #: How often a condition is looked at while waiting, and how often a line says so. Seconds.
 POLL_S = 0.5
 PROGRESS_S = 2.0
+#: How much of what a command printed is looked at for its last words. Bytes.
+_TOLD = 20_000
+#: And of each of its lines. Characters: Kea tells why it does not start at the end of a long one.
+_LINE = 1000
 
 
 class Refusal(Exception):
@@ -78,60 +86,99 @@ class Answer:
     """What a command on a host gave back; ``ok`` is False also when the connection broke."""
 
     ok: bool
-    stdout: str
-    stderr: str
+    stdout: bytes
+    stderr: bytes
+
+    @classmethod
+    def none(cls, why: str) -> Answer:
+        """No answer, and ``why`` there is none."""
+        return cls(False, b"", why.encode())
 
     @property
     def words(self) -> str:
-        """The last few lines that it printed, for an operator: of its complaints, if it has any."""
+        """The last few lines that it printed, as they may be shown: of its complaints, if any."""
         for said in (self.stderr, self.stdout):
             # sudo says this of a host that does not know its own name, whatever it is to run.
-            lines = [
-                line
-                for line in said.splitlines()
+            found = [
+                foreign.cut(line, _LINE)
+                for line in foreign.lines(said[-_TOLD:])
                 if line.strip() and not line.startswith("sudo: unable to resolve host")
             ]
-            if lines:
-                return "\n".join(lines[-8:])
+            if found:
+                return "\n".join(found[-8:])
         return "it printed nothing"
 
 
-def ask(on: Host, script: str, *, stdin: str | None = None, timeout_s: int = COMMAND_S) -> Answer:
+def ask(
+    on: Host,
+    script: str,
+    *,
+    stdin: str | None = None,
+    timeout_s: int = COMMAND_S,
+    most: int = channel.MOST,
+    sink: Callable[[bytes], object] | None = None,
+) -> Answer:
     """Run ``script`` under sh on a host, as the inventory says to (``_sudo`` and the like).
 
-    ``stdin`` never shows in a log or in an argument list, so secrets may go there.
+    ``stdin`` never shows in a log or in an argument list, so secrets may go there. The host may
+    answer with at most so many bytes; a ``sink`` takes them as they come.
     """
-    given, _ = pop_global_arguments(state, on, {})
-    arguments: dict[str, Any] = {k: v for k, v in given.items() if k in CONNECTOR_ARGUMENT_KEYS}
     # Who did not answer in time is asked again, but not waited for as long: a host that has lost
     # its power says nothing, and there may be much to ask of it.
     limit_s = min(timeout_s, SILENT_S) if on.name in RUN.silent else timeout_s
-    arguments["_timeout"] = limit_s
-    if stdin is not None:
-        arguments["_stdin"] = stdin
-    try:
-        if not on.connected:
+    if not on.connected:  # a host outside --limit
+        try:
             on.connect(raise_exceptions=True)
-        # pyinfra's own limit begins when the command has begun; on a connection whose other end is
-        # gone paramiko would wait an hour for that.
-        with gevent.Timeout(limit_s + 5, TimeoutError()):
-            ok, output = on.run_shell_command(
-                StringCommand(script),
-                print_output=state.print_output,
-                print_input=state.print_input,
-                **arguments,
-            )
+        except Exception as error:  # whatever ssh's configuration or the host brings about
+            return Answer.none(f"{on.name} cannot be reached: {foreign.cut(str(error))}")
+        guard(on)
+    try:
+        said = channel.run(
+            getattr(on.connector, "client", None),
+            _command(on, script, timeout_s),
+            given=_ended(stdin),
+            limit_s=limit_s + 5,
+            most=most,
+            sink=sink,
+        )
     except TimeoutError:
         RUN.silent.add(on.name)
-        return Answer(False, "", f"no answer from {on.name} in {limit_s} s")
-    except (OSError, EOFError, SSHException) as error:
-        reason = str(error) or type(error).__name__
-        return Answer(False, "", f"no answer from {on.name}: {reason}")
-    except Exception as error:
-        # pyinfra's ConnectError, raised when a host outside --limit cannot be reached.
-        return Answer(False, "", f"{on.name} cannot be reached: {error}")
+        return Answer.none(f"no answer from {on.name} in {limit_s} s")
+    except channel.TooMuch as error:
+        return Answer.none(f"{on.name} answered with {error}, and was not listened to any longer")
+    except (OSError, EOFError, SSHException, channel.CutOff) as error:
+        reason = foreign.cut(str(error)) or type(error).__name__
+        return Answer.none(f"no answer from {on.name}: {reason}")
     RUN.silent.discard(on.name)
-    return Answer(ok, output.stdout, output.stderr)
+    _print(on, said)
+    return Answer(said.code == 0, said.out, said.err)
+
+
+def _command(on: Host, script: str, timeout_s: int) -> str:
+    """What the host's login shell is given, to run the script as the inventory says."""
+    given: Mapping[str, Any] = dict(pop_global_arguments(state, on, {})[0])
+    arguments: Any = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
+    extract_control_arguments(arguments)
+    if timeout_s < PATIENT_S:
+        # Also on the host: what is not waited for any longer must not go on there.
+        script = f"exec timeout -k 5 {timeout_s} sh -c {foreign.quoted(script)}"
+    command = make_unix_command(StringCommand(script), **arguments)
+    if state.print_input:
+        echo(f"{on.print_prefix}>>> {foreign.shown(str(command))}", err=True)
+    return command.get_raw_value()
+
+
+def _ended(stdin: str | None) -> bytes:
+    if not stdin:
+        return b""
+    return (stdin if stdin.endswith("\n") else f"{stdin}\n").encode()
+
+
+def _print(on: Host, said: channel.Said) -> None:
+    """At -vvv, what a host said; values in frames as what they are."""
+    if state.print_output:
+        for line in (*foreign.lines(frames.plain(said.out)), *foreign.lines(said.err)):
+            echo(f"{on.print_prefix}{foreign.shown(line)}", err=True)
 
 
 def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMMAND_S) -> str:
@@ -142,7 +189,7 @@ def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMM
     answer = ask(on, script, timeout_s=timeout_s)
     if not answer.ok:
         raise Refusal(f"{what}: {answer.words}", remedy)
-    return answer.stdout
+    return answer.stdout.decode(errors="replace")
 
 
 def carry_out(operation: PyinfraOperation[P], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -166,7 +213,8 @@ def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
         if not isinstance(command, StringCommand):
             command = StringCommand(command)
         given = command.connector_arguments
-        stdin, timeout_s = given.get("_stdin"), given.get("_timeout") or COMMAND_S
+        stdin = given.get("_stdin")
+        timeout_s = given.get("_timeout") or max(COMMAND_S, host.data.get("_timeout") or 0)
         answer = ask(
             host,
             command.get_raw_value(),
@@ -179,7 +227,7 @@ def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
 
 def say(text: str) -> None:
     """A line of progress for the operator, in front of which pyinfra puts the host's name."""
-    host.log(text)
+    host.log(foreign.shown(text, indent="    "))
 
 
 def wait_until(condition: Callable[[], str], *, timeout_s: float, what: str, remedy: str) -> None:
@@ -208,7 +256,7 @@ def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
         try:
-            yield from _limited(function(*args, **kwargs))
+            yield from _by_our_channel(function(*args, **kwargs))
         except PartnerFailed:
             RUN.stopped.add(host.name)
             yield from _give_up_host()
@@ -231,15 +279,24 @@ def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
     return operation()(guarded)
 
 
-def _limited(commands: Commands) -> Commands:
-    """The same commands, none of which waits for good for a host that has gone silent."""
+def _by_our_channel(commands: Commands) -> Commands:
+    """The same commands, each of them run through our own channel, with its limits."""
     for command in commands:
         if isinstance(command, str):
             command = StringCommand(command)
         if isinstance(command, StringCommand):
-            given = host.data.get("_timeout") or 0
-            command.connector_arguments.setdefault("_timeout", max(COMMAND_S, given))
+            command = FunctionCommand(_run, (command,), {})
         yield command
+
+
+def _run(state: Any, host: Any, command: StringCommand) -> bool:
+    # Raised in here, it would be a traceback on the screen.
+    try:
+        run_commands([command])
+    except Refusal as refusal:
+        _remember(refusal)
+        return False
+    return True
 
 
 def reconnect(on: Host, *, timeout_s: float) -> None:
@@ -253,21 +310,18 @@ def reconnect(on: Host, *, timeout_s: float) -> None:
         try:
             on.connect(show_errors=False, raise_exceptions=True)
         except ConnectError as error:
-            return str(error)
+            return foreign.cut(str(error))
         return ""
 
     wait_until(missing, timeout_s=timeout_s, what=f"{on.name} cannot be reached", remedy=AGAIN)
-    limit_silence(on)
+    guard(on)
     RUN.silent.discard(on.name)
 
 
-def limit_silence(on: Host) -> None:
+def guard(on: Host) -> None:
     """Have no command wait for long to begin on a connection whose other end has gone silent."""
-    client = getattr(on.connector, "client", None)
-    if client is not None and (transport := client.get_transport()) is not None:
-        # Of paramiko's own accord it is an hour, and pyinfra's `_timeout` begins only afterwards.
-        # Later than `ask`, which then knows that the host is silent.
-        transport.channel_timeout = COMMAND_S + 10
+    # Later than `ask`, which then knows that the host is silent.
+    channel.guard(getattr(on.connector, "client", None), silence_s=COMMAND_S + 10)
 
 
 def _fail(refusal: Refusal) -> Commands:
@@ -298,7 +352,7 @@ def _remember(refusal: Refusal) -> None:
     RUN.failures = [
         one for one in RUN.failures if (one.hosts, one.step) != (failure.hosts, failure.step)
     ] + [failure]
-    for line in refusal.why.splitlines():
+    for line in foreign.shown(refusal.why).split("\n"):
         host.log_styled(line, fg="red")
 
 

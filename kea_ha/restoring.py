@@ -7,14 +7,18 @@ address (``leases.merge``), and both hosts get the outcome.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
 
-from kea_ha import acceptance, layout, leases
+from kea_ha import acceptance, documents, foreign, layout, leases
 from kea_ha.backups import Backup
+from kea_ha.comparison import parse_document
 from kea_ha.leases import LeaseFileError, LeaseSet, Row
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import RemoteFile, Survey
@@ -105,7 +109,9 @@ def notes(pair: Pair, backup: Backup, surveys: Mapping[str, Survey]) -> Iterator
                 )
 
 
-def restoration(pair: Pair, backup: Backup, live: Mapping[str, Mapping[str, bytes]]) -> Restoration:
+def restoration(
+    pair: Pair, backup: Backup, live: Mapping[str, Mapping[str, bytes | Path]]
+) -> Restoration:
     """The lease files of both hosts, from those of the backup and those that are ``live`` now.
 
     ``live``: by host, by path.
@@ -144,6 +150,15 @@ def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
                 "use another backup",
                 where=node.name,
             )
+    for node in found:
+        for path, what in _odd(backup.hosts[node.name]):
+            yield Problem(
+                "the backup",
+                f"one whose {path} {what}",
+                "documents as this project writes them",
+                "use another backup: somebody else wrote into this one",
+                where=node.name,
+            )
     if len({backup.hosts[node.name][layout.SETTINGS_FILE] for node in found}) > 1:
         yield Problem(
             "the backup",
@@ -154,16 +169,77 @@ def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
         )
 
 
+def _odd(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """What of an accepted state in a backup would have a host run what is not Kea's or ours."""
+    for path in (layout.KEA_CONF, layout.AGENT_CONF):
+        content = files.get(f"{layout.KEPT_DIR}{path}")
+        if content is None:
+            continue
+        try:
+            document = parse_document(content.decode(errors="replace"))
+        except ValueError as error:
+            yield path, f"cannot be read: {error}"
+            continue
+        if strange := list(_strange_libraries(document)):
+            yield path, f"loads {foreign.cut(', '.join(strange))}"
+    table = files.get(f"{layout.KEPT_DIR}{layout.FIREWALL_CONF}", b"")
+    for line in foreign.lines(table):
+        if not _OF_OUR_TABLE.fullmatch(line.strip()):
+            yield layout.FIREWALL_CONF, f"has a rule that is none of ours: {foreign.cut(line, 80)}"
+            break
+
+
+def _strange_libraries(value: Any) -> Iterator[str]:
+    """Libraries that this project has no Kea load, at any depth of a document."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == "library" and not (
+                isinstance(inner, str) and _OF_OUR_LIBRARIES.fullmatch(inner)
+            ):
+                yield str(inner)
+            yield from _strange_libraries(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strange_libraries(inner)
+
+
+_OF_OUR_LIBRARIES = re.compile(
+    rf"(?:/usr/lib/[a-z0-9_-]+/kea/hooks/)?(?:{layout.LEASE_CMDS_HOOK}|{layout.HA_HOOK})"
+)
+# What templates/firewall.nft.j2 can come to.
+_OF_OUR_TABLE = re.compile(
+    rf"(?:#.*|(?:delete )?table {layout.FIREWALL_TABLE}(?: {{)?|chain input {{|}}|"
+    r"type filter hook input priority filter; policy accept;|"
+    'iifname "lo" accept|'
+    r"ip daddr [0-9.]+ tcp dport [0-9]+(?: ip saddr != (?:[0-9.]+|{ [0-9., /]+ }))? counter drop)?"
+)
+
+
+def _own_text(path: str, survey: Survey) -> str:
+    """What this project writes into a file that root runs."""
+    if path in (layout.DEBIAN.dhcp4_dropin, layout.ISC.dhcp4_dropin):
+        return documents.render_dhcp4_drop_in(survey.codename)
+    if path in (layout.DEBIAN.agent_dropin, layout.ISC.agent_dropin):
+        return documents.render_agent_drop_in()
+    return documents.read_file(path.rpartition("/")[2])
+
+
+#: What of a backup is put back as it was; the rest root runs, and this project has it itself.
+_PUT_BACK = (layout.KEA_CONF, layout.AGENT_CONF, layout.FIREWALL_CONF)
+
+
 def accepted_state(survey: Survey, files: Mapping[str, bytes]) -> Survey:
     """The survey, telling of the accepted state in these ``files`` of a backup as what is kept.
 
-    Certificates are in no backup: those that the host has stay.
+    Certificates are in no backup: those that the host has stay. Units and drop-ins are this
+    project's own, whatever the backup has for them.
     """
     kept = {path: survey.files[path] for path in layout.KEPT if path in survey.files}
     for path in layout.DOCUMENTS:
         kept.pop(path, None)
         content = files.get(f"{layout.KEPT_DIR}{path}")
         if content is not None:
+            content = content if path in _PUT_BACK else _own_text(path, survey).encode()
             live = survey.files.get(path)
             mode, owner = (live.mode, live.owner) if live else _usual(path)
             text = content.decode(errors="replace")
@@ -245,10 +321,15 @@ def _header(
 
 
 def _host_file(
-    rows: Mapping[IPv4Address, Row], live: Mapping[str, bytes], header: tuple[str, ...]
+    rows: Mapping[IPv4Address, Row], live: Mapping[str, bytes | Path], header: tuple[str, ...]
 ) -> HostFile:
     content = leases.render(rows, header)
-    return HostFile(content, live == {layout.LEASES: content})
+    is_there = live.keys() == {layout.LEASES} and _content(live[layout.LEASES]) == content
+    return HostFile(content, is_there)
+
+
+def _content(file: bytes | Path) -> bytes:
+    return file if isinstance(file, bytes) else file.read_bytes()
 
 
 def _is_in(row: Row, sets: Iterable[LeaseSet]) -> bool:

@@ -17,6 +17,8 @@ from kea_ha import (
     acceptance,
     changes,
     checks,
+    foreign,
+    host_shell,
     identities,
     journal,
     keeping,
@@ -28,7 +30,7 @@ from kea_ha.changes import HostChange
 from kea_ha.facts import changed, host_of, look_at, unit_of
 from kea_ha.live import CHANGING
 from kea_ha.operations import rename, write
-from kea_ha.probes import ask_kea
+from kea_ha.probes import ask_kea, ha_state_of
 from kea_ha.record import RUN
 from kea_ha.remote import (
     AGAIN,
@@ -296,9 +298,11 @@ def fall_into_step(pair: Pair, node: Node) -> None:
     heartbeat_s = _heartbeat_s(pair)
     if heartbeat_s > PROGRESS_S:
         say(f"    waiting up to {heartbeat_s:.0f} s for {partner.name}'s heartbeat, to keep step")
-    script = _AWAIT_HEARTBEAT.format(log=layout.LOG, tries=round((heartbeat_s + 2) / 0.05))
-    ask(host_of(partner), script, timeout_s=round(heartbeat_s) + 10)
-    lead_s = journal.start_took(journal.parse_log(look_at(node).log)) + _ORDER_S
+    patience_s = round(heartbeat_s) + 2
+    await_one = _AWAIT_HEARTBEAT.format(log=layout.LOG, tries=round(patience_s / 0.05))
+    script = f"as_kea_s={patience_s + 5}\nas_kea sh -c {foreign.quoted(await_one)} | taken 1"
+    ask(host_of(partner), host_shell.READING + script, timeout_s=patience_s + 8)
+    lead_s = journal.start_took(look_at(node).log) + _ORDER_S
     time.sleep((heartbeat_s / 2 - lead_s) % heartbeat_s)
 
 
@@ -326,11 +330,10 @@ def start(pair: Pair, node: Node) -> None:
 
 def _hand_over(partner: Node, node: Node) -> None:
     answer = ask_kea(partner, "ha-maintenance-start")
-    if answer.get("result") != 0:
+    if answer.result != 0:
         ask_kea(partner, "ha-maintenance-cancel")
-        words = answer.get("text", "no answer")
         raise Refusal(
-            f"{partner.name} does not take over from {node.name}: {words}",
+            f"{partner.name} does not take over from {node.name}: {answer.text or 'no answer'}",
             f"look at {layout.LOG} on {partner.name}",
         )
     try:
@@ -361,11 +364,7 @@ def run_daemons(pair: Pair, node: Node) -> None:
 
 
 def _state_of(node: Node) -> str:
-    answer = ask_kea(node, "status-get")
-    try:
-        return str(answer["arguments"]["high-availability"][0]["ha-servers"]["local"]["state"])
-    except (KeyError, IndexError, TypeError):
-        return "a state that it does not tell"
+    return ha_state_of(node) or "a state that it does not tell"
 
 
 def await_health(pair: Pair, *, though_both_serve: bool = False) -> None:
@@ -418,7 +417,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     nodes = [node for node, _ in undo]
     said = f"{nodes[0].name}, changed: {refusal.why}"
     said += own_words(nodes[0]) if undo[0][1] == keeping.ALL_UNITS else ""
-    for line in said.splitlines():
+    for line in said.split("\n"):
         say(f"    {line}")
     for node, restart in undo:
         say(f"    undoing: {node.name} gets back its last accepted state")
@@ -509,7 +508,7 @@ def own_words(node: Node) -> str:
         f"journalctl -q -o cat --since -60s -u {units} | grep -aE 'ERROR|FATAL|exited|rror:' | "
         "tail -n 4",
     )
-    found = answer.stdout.strip()
+    found = "\n".join(foreign.cut(line) for line in foreign.lines(answer.stdout.strip()))
     return f"\nThe journal of kea-dhcp4 on {node.name}:\n{found}" if found else ""
 
 

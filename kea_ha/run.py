@@ -26,13 +26,14 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory_from_files
 from pyinfra_cli.util import parse_cli_arg
 
-from kea_ha import backups, drills, restoring
+from kea_ha import backups, channel, drills, restoring, screen
 from kea_ha.backups import Backup, BackupError
 from kea_ha.closing import last_words
+from kea_ha.foreign import shown as shown_text
 from kea_ha.preflight import Agreed
 from kea_ha.problems import shown
 from kea_ha.record import RUN
-from kea_ha.remote import limit_silence
+from kea_ha.remote import guard
 from kea_ha.settings import Node, Pair, Problem, SettingsError, build_pair, check_pairs
 
 #: Arguments of each deploy script, given as ``--data NAME=VALUE``: name -> what it is for.
@@ -89,7 +90,7 @@ def begin(host: Host) -> Pair | None:
     if not RUN.pairs:
         RUN.pairs = {pair.name: pair for pair in load_pairs(host.inventory)}
         atexit.register(last_words)
-    limit_silence(host)
+    guard(host)
     return RUN.pair_of(host.name)
 
 
@@ -145,6 +146,8 @@ def before_connecting() -> None:
     RUN.dry = bool(options["dry"])
     _catch_signals()
     _quiet_paramiko()
+    screen.guard()
+    channel.refuse_sha1()
     problems = [*_unfit_options(options), *_unfit_arguments(options)]
     try:
         _loading = True
@@ -445,5 +448,5 @@ def _refuse(problems: Collection[Problem]) -> NoReturn:
 
 
 def _end(text: str) -> NoReturn:
-    click.echo(f"\n{text}", err=True)
+    click.echo(f"\n{shown_text(text)}", err=True)
     sys.exit(1)

@@ -53,14 +53,14 @@ def read_accepted(survey: Survey) -> Running | None:
 def _read(text: str | None) -> Running | None:
     try:
         return parse(parse_document(text)) if text else None
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return None  # somebody wrote another one there
 
 
 def parse(document: Mapping[str, Any]) -> Running:
     """Read a document of kea-dhcp4 as this project writes it.
 
-    :raises KeyError, IndexError, TypeError, ValueError: for any other.
+    :raises LookupError, TypeError, ValueError, AttributeError, OverflowError: for any other.
     """
     dhcp4 = document["Dhcp4"]
     (relationship,) = (
@@ -72,7 +72,9 @@ def parse(document: Mapping[str, Any]) -> Running:
     return Running(
         heartbeat=timedelta(milliseconds=relationship["heartbeat-delay"]),
         sync_timeout=timedelta(milliseconds=relationship["sync-timeout"]),
-        threads=Threads(threads["thread-pool-size"], threads["packet-queue-size"]),
-        subnets={one["id"]: one["subnet"] for one in dhcp4["subnet4"]},
-        peers={one["name"]: (one["url"], one["role"]) for one in relationship["peers"]},
+        threads=Threads(int(threads["thread-pool-size"]), int(threads["packet-queue-size"])),
+        subnets={int(one["id"]): str(one["subnet"]) for one in dhcp4["subnet4"]},
+        peers={
+            str(one["name"]): (str(one["url"]), str(one["role"])) for one in relationship["peers"]
+        },
     )

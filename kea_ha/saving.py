@@ -7,24 +7,36 @@ to be known to say it, and to start again what was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand
 
-from kea_ha import acceptance, backups, checks, copying, layout, leases, restoring, timers
+from kea_ha import (
+    acceptance,
+    backups,
+    checks,
+    copying,
+    foreign,
+    layout,
+    leases,
+    restoring,
+    timers,
+)
 from kea_ha.backups import Backup, BackupError
 from kea_ha.facts import COPYING_S, changed, files_of, host_of, look_at, unit_of
 from kea_ha.leases import LeaseFileError
 from kea_ha.record import RUN
+from kea_ha.redaction import without_secrets
 from kea_ha.remote import SERVICE_S, Commands, Refusal, ask, checked_operation, need, say
 from kea_ha.restoring import HostFile, Restoration
 from kea_ha.rolling import await_health, counts_as_change, start
 from kea_ha.settings import Node, Pair
 
-#: What was read for the backup: by host, the content of its files by path.
-_READ: dict[str, dict[str, bytes]] = {}
+#: What was read for the backup: by host, the content of its files by path, or where they are.
+_READ: dict[str, dict[str, bytes | Path]] = {}
 
 #: After which time a server that was stopped for a restore is started, whatever becomes of the run.
 _START_S = 2 * COPYING_S + 60
@@ -51,11 +63,41 @@ def read(*, node: Node) -> Commands:
                     f"{node.name} has no {layout.KEA_CONF}: there is nothing to back up",
                     "roll the pair out first: pyinfra -y inventory.py deploy.py",
                 )
-            _READ[node.name] = files
+            _READ[node.name] = dict(_without_secrets(node, files))
         except Refusal as refusal:
             raise Refusal(refusal.why, refusal.remedy, outcome=_IN_PART) from refusal
     host.noop("read")
     yield from ()
+
+
+def _without_secrets(
+    node: Node, files: Mapping[str, bytes | Path]
+) -> Iterator[tuple[str, bytes | Path]]:
+    """The files, but for what somebody wrote into a document by hand that is a secret.
+
+    Of a live document the secret alone is left out. A kept one could not be put back without, and
+    is left out as a whole.
+    """
+    for path, content in files.items():
+        if isinstance(content, Path) or not path.endswith(_DOCUMENTS):
+            yield path, content
+            continue
+        kept = without_secrets(foreign.text(content))
+        if kept is not None and kept.encode() == content:
+            yield path, content
+            continue
+        pair = RUN.pair_of(node.name)
+        if kept is not None and path in _DOCUMENTS:
+            yield path, kept.encode()
+            what = "what looks like a secret in it is not in the backup"
+        else:
+            what = "it is not in the backup: it may hold a secret, or cannot be read as a document"
+        if pair is not None:
+            RUN.warn(pair, f"{node.name}: {path} is not as the rollout writes it: {what}")
+
+
+#: The documents that Kea reads, live and kept.
+_DOCUMENTS = (layout.KEA_CONF, layout.AGENT_CONF)
 
 
 @checked_operation
@@ -96,17 +138,17 @@ def _keep(pair: Pair) -> None:
     )
 
 
-def _count(pair: Pair, name: str, files: dict[str, bytes]) -> str:
+def _count(pair: Pair, name: str, files: Mapping[str, bytes | Path]) -> str:
     try:
-        found = leases.load(files)
+        in_use, unreadable = leases.count(files)
     except LeaseFileError as error:
         RUN.warn(pair, f"{name}: {error}")
         return "leases that cannot be counted"
-    if found.unreadable:
-        RUN.warn(pair, f"{name}: {found.unreadable} rows of its leases cannot be read")
+    if unreadable:
+        RUN.warn(pair, f"{name}: {unreadable} rows of its leases cannot be read")
     if layout.LEASES not in files:
         RUN.warn(pair, f"{name} has no {layout.LEASES}: Kea keeps its leases there while it runs")
-    return _leases(found.in_use)
+    return _leases(in_use)
 
 
 def _leases(count: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kea_ha import address_rules, rules
+from kea_ha.foreign import is_host_name
 from kea_ha.model import (
     Node,
     NodeDraft,
@@ -24,7 +25,7 @@ from kea_ha.model import (
     Settings,
     Subnet,
 )
-from kea_ha.problems import Problem, Refused, SettingsError, nearest, shown
+from kea_ha.problems import HIDDEN, Problem, Refused, SettingsError, nearest, shown
 from kea_ha.reservations import read_entries
 from kea_ha.rules import Draft, Entry
 from kea_ha.versions import version_problems, version_warnings
@@ -50,6 +51,9 @@ PAIR_SETTINGS: Final = frozenset(Settings.model_fields)
 PYINFRA_PREFIXES: Final = ("_", "ssh_", "docker_", "fake_")
 """Beginnings of the names that are pyinfra's own: global arguments and its connectors' data."""
 
+#: Of pyinfra's own: a password for each command.
+_PASSWORDS: Final = frozenset({"_sudo_password", "_su_password"})
+
 _NESTED: Final[dict[str, type[BaseModel]]] = {
     "subnets": Subnet,
     "own_certificates": OwnCertificates,
@@ -70,7 +74,11 @@ def build_pair(
     the running script takes for itself; a relative `reservations_file` is sought in `directory`.
     Raises SettingsError with every problem that was found.
     """
-    problems = [*_group(name, hosts), *_unknown_settings(hosts, arguments)]
+    problems = [
+        *_group(name, hosts),
+        *_host_names(hosts),
+        *_unknown_settings(hosts, arguments),
+    ]
     broken: set[str] = set()
     nodes = []
     for host, data in hosts.items():
@@ -169,11 +177,32 @@ def _group(name: str, hosts: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _host_names(hosts: Iterable[str]) -> Iterator[Problem]:
+    for host in hosts:
+        if not is_host_name(host):
+            yield Problem(
+                "inventory",
+                f"a host with the name {shown(host)}",
+                "a host name or an IP address: its certificate names it, and a folder of a backup",
+                "Give it another name, and ssh_hostname, ssh_user or ssh_port beside it for how "
+                "it is reached.",
+            )
+
+
 def _unknown_settings(
     hosts: Mapping[str, Mapping[str, Any]], arguments: Collection[str]
 ) -> Iterator[Problem]:
     known = NODE_SETTINGS | PAIR_SETTINGS | set(arguments)
     names = {key: value for data in hosts.values() for key, value in data.items()}
+    for name in sorted(_PASSWORDS & names.keys()):
+        if names[name]:
+            yield Problem(
+                name,
+                HIDDEN,
+                "nothing: pyinfra would put it into the arguments of every command on the host",
+                "Let that user become root without a password (NOPASSWD in sudoers), or log in "
+                "as root with a key.",
+            )
     for name, value in names.items():
         if name not in known and not name.startswith(PYINFRA_PREFIXES):
             yield Problem(

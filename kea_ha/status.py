@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
+from kea_ha.foreign import cut
+
 PRIMARY = "primary"
 STANDBY = "standby"
 HOT_STANDBY = "hot-standby"
@@ -129,6 +131,8 @@ class ExpectedPair:
 
 
 _Kind = TypeVar("_Kind")
+#: What is no number of seconds or of clients any more, and no name or reason.
+_LARGEST, _LONGEST = 2**40, 1000
 
 
 def parse_status(reply: object) -> ServerStatus:
@@ -143,7 +147,7 @@ def parse_status(reply: object) -> ServerStatus:
     answer = _of_kind(reply, dict, "the reply")
     if _get(answer, "result", int) != 0:
         raise StatusError(
-            f"Kea refused status-get: {answer.get('text', 'no reason given')}.",
+            f"Kea refused status-get: {cut(str(answer.get('text', 'no reason given')))}.",
             "Look into the log of kea-dhcp4 on that host.",
         )
     arguments = _get(answer, "arguments", dict)
@@ -161,6 +165,11 @@ def parse_status(reply: object) -> ServerStatus:
         dhcp=_dhcp_state(arguments),
         ha=_relationship(arguments),
     )
+
+
+def state_of(status: ServerStatus | None) -> str | None:
+    """The HA state of the server; None when it does not say, or has no HA."""
+    return status.ha.local.state if status is not None and status.ha is not None else None
 
 
 def judge_link(local: ServerStatus, heartbeat: timedelta) -> tuple[str, ...]:
@@ -391,7 +400,11 @@ def _list(holder: Mapping[Any, Any], key: str, kind: type[_Kind]) -> tuple[_Kind
 def _of_kind(value: object, kind: type[_Kind], what: str) -> _Kind:
     # bool is an int to Python, but a count that reads `true` is not a count.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _unclear(f"{value!r:.80} for {what}")
+        raise _unclear(f"{cut(repr(value), 80)} for {what}")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise _unclear(f"a number beyond all measure for {what}")
+    if isinstance(value, str) and len(value) > _LONGEST:
+        raise _unclear(f"a text of {len(value)} characters for {what}")
     return value
 
 

@@ -1,27 +1,34 @@
 """What one host is like, read in one remote command.
 
-``SCRIPT`` runs under plain ``sh`` with coreutils, dpkg, systemd and iproute2, changes nothing,
-and never fails because something is not there yet: what is missing is reported as missing.
-``parse_survey`` turns what it printed into a frozen ``Survey``, which pre-flight, the documents,
-the acceptance and ``verify.py`` share, so that no fact is read twice and each sees the same host.
+The script runs under plain ``sh`` with coreutils, awk, dpkg, systemd and iproute2, changes nothing,
+and never fails because something is not there yet: what is missing is reported as missing. Each
+value travels in a frame of its own (``frames``), so that no byte of it is taken for another one.
+``parse_survey`` turns them into a frozen ``Survey``, which pre-flight, the documents, the
+acceptance and ``verify.py`` share, so that no fact is read twice and each sees the same host.
 
-No private key and no password is ever read: of a key only its public half leaves the host, and of
-documents only those that this project writes.
+Where only root can put anything, root reads. Where Kea's user can (its leases, its log, its
+socket, and /etc/kea of a host that is not ours yet), that user reads, with limits of size and of
+time: it could have put a link, a pipe or a file without end there.
+
+No private key and no password is ever read: of a key only its public half leaves the host, of a
+file of certificates only the certificates, and of documents only those that this project writes.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from hashlib import sha256
+from typing import Final
 
-from kea_ha import layout
+from kea_ha import foreign, frames, host_shell, journal, layout, status
+from kea_ha.foreign import ForeignError
+from kea_ha.journal import LogLine
 from kea_ha.leases import FILES
 from kea_ha.model import OwnCertificates
+from kea_ha.status import ServerStatus
 
 #: Packages whose version decides something. ISC's own packages carry other names.
 PACKAGES = (
@@ -35,6 +42,7 @@ PACKAGES = (
     "dhcpcd-base",
     "nftables",
 )
+_CANDIDATES = ("kea-dhcp4-server", "kea-ctrl-agent", "isc-kea-dhcp4", "isc-kea-ctrl-agent")
 #: Units that we run, and units that would answer DHCP clients beside us.
 UNITS = (
     layout.DEBIAN.dhcp4_unit,
@@ -45,20 +53,36 @@ UNITS = (
     layout.EXPIRY_TIMER,
     *layout.FOREIGN_UNITS,
 )
-#: What the log excerpt keeps. Per-packet lines are left behind, since a busy server writes
-#: megabytes of them between two heartbeats.
-LOG_PATTERN = (
-    r" (FATAL|ERROR|WARN) | HA_|HTTP_|HOOKS_|DHCP4_(START|MULTI|CONFIG|INIT)|'ha-|'list-commands'"
+#: Programs that a rollout cannot do without, and that a host may lack.
+_TOOLS = ("ip", "ss", "systemctl", "apt-get")
+#: Our own state on a host, and the notes of what each service was started from.
+_STATE = (
+    layout.OWNER_FILE,
+    layout.UNFINISHED_FILE,
+    layout.ACCEPTED_FILE,
+    layout.MAINTENANCE_FILE,
 )
-LOG_LINES = 2000
-#: What is read of a reply of Kea's at most, in bytes: status-get's is 2 kB.
-_REPLY_SIZE = 100_000
+_STARTED = tuple(f"{layout.STARTED_DIR}/{unit}" for unit in UNITS)
+#: What is in Kea's own directory of documents.
+_IN_CONF_DIR = tuple(p for p in layout.DOCUMENTS if p.startswith(f"{layout.CONF_DIR}/"))
+_CERTIFICATES = (*layout.HA_FILES, *layout.API_FILES)
+_SECRETS = (*layout.KEYS, layout.API_PASSWORD_FILE)
 
-_MARK = "@@ "
-# These become words of shell scripts that root runs: what Debian's policy (5.6.12) allows in a
-# version, and of what Linux allows in an interface's name what a shell and nft take as it stands.
-_VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
-_INTERFACE = re.compile(r"[A-Za-z0-9_.:+-]+")
+# Limits, in bytes. A reply of status-get's is 2 kB, a document with 5000 reservations 1 MB.
+_REPLY_SIZE: Final = 100_000
+_FILE_SIZE: Final = 4 << 20
+_FILES_SIZE: Final = 8 << 20
+#: What is read of each file of the log, the last of it, and what is taken of all of them.
+_LOG_SIZE: Final = 8 << 20
+_LOG_TAKEN: Final = 8 << 20
+#: Of each kind of message the last ones, so many and each so long: a stranger who has one kind
+#: written without end hides no other. Of kinds that tell nothing of the pair there are not many.
+_OF_A_KIND: Final = 300
+_LINE_SIZE: Final = 600
+_OTHER_KINDS: Final = 30
+#: What is read of a lease file: its first row, and whether there is another.
+_LEASES_SIZE: Final = 4096
+_YEARS = range(2000, 2200)
 
 
 class SurveyError(Exception):
@@ -139,6 +163,8 @@ class Survey:
     executable: str
     files: Mapping[str, RemoteFile]
     certificates: Mapping[str, str]
+    #: Files of certificates that hold a private key beside them, which has not left the host.
+    with_keys: frozenset[str]
     public_keys: Mapping[str, str]
     state: Mapping[str, str]
     started_from: Mapping[str, str]
@@ -146,12 +172,18 @@ class Survey:
     kept_settings: str
     #: Of each directory that an accepted state is kept in, that state's name.
     kept_names: Mapping[str, str]
-    firewall: str
-    leases: int
+    #: Whether our table is loaded.
+    firewall: bool
+    #: Whether a lease file has any row.
+    leases: bool
     lease_headers: Mapping[str, str]
-    status: Any
+    #: What Kea says of itself; None when it does not, and then why.
+    status: ServerStatus | None
     status_error: str
-    log: str
+    #: Of each kind of message the last ones, in the order in which they were logged.
+    log: tuple[LogLine, ...]
+    #: How far back the log reaches: what was logged before has been lost. None without a log.
+    log_since: datetime | None
 
     @property
     def time(self) -> datetime:
@@ -185,366 +217,561 @@ class Survey:
         )
 
 
-#: Where accepted states are kept for an undo.
-_KEPT_PLACES = (layout.KEPT_DIR, layout.KEPT_BEFORE_DIR)
+@dataclass(frozen=True)
+class Question:
+    """What a survey asks of a host.
 
-
-def build_script(own: OwnCertificates | None = None, kept: str = layout.KEPT_DIR) -> str:
-    """The survey as one shell script.
-
-    ``own`` are identity files that the host brings itself; ``kept`` is the accepted state to tell
-    of, the last one or the one before it.
+    ``own``: identity files that the host brings itself; ``kept``: the accepted state to tell of,
+    the last one or another; ``partner``: the address that its partner's connections come from.
     """
-    quoted = shlex.join
-    certificates = [*layout.HA_FILES, *layout.API_FILES]
-    keys = [*layout.KEYS]
-    if own is not None:
-        certificates += [own.certificate, own.anchor]
-        keys.append(own.key)
-    return _TEMPLATE.format(
-        packages=quoted(PACKAGES),
-        units=quoted(UNITS),
-        documents=quoted(layout.DOCUMENTS),
-        secrets=quoted([*keys, layout.API_PASSWORD_FILE]),
-        certificates=quoted(certificates),
-        keys=quoted(keys),
-        kept=quoted([f"{kept}{path}" for path in layout.KEPT]),
-        settings=f"{kept}/{layout.KEPT_SETTINGS}",
-        names=quoted([f"{place}/{layout.KEPT_NAME}" for place in _KEPT_PLACES]),
-        state=layout.STATE_DIR,
-        started=layout.STARTED_DIR,
-        socket=layout.CONTROL_SOCKET,
-        log=layout.LOG,
-        leases=layout.LEASES,
-        lease_files=quoted(FILES),
-        pattern=shlex.quote(LOG_PATTERN),
-        lines=LOG_LINES,
-        reply_size=_REPLY_SIZE,
-        table=layout.FIREWALL_TABLE,
+
+    own: OwnCertificates | None = None
+    kept: str = layout.KEPT_DIR
+    partner: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The private keys of which the public half is asked for."""
+        return (*layout.KEYS, *((self.own.key,) if self.own else ()))
+
+    @property
+    def own_files(self) -> tuple[str, ...]:
+        """The host's own certificate, anchor and key, if it brings them."""
+        return (self.own.certificate, self.own.anchor, self.own.key) if self.own else ()
+
+    @property
+    def own_certificates(self) -> tuple[str, ...]:
+        """Those of them that are certificates."""
+        return self.own_files[:2]
+
+    @property
+    def kept_settings(self) -> str:
+        """The settings with which the state that is told of was accepted."""
+        return f"{self.kept}/{layout.KEPT_SETTINGS}"
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """What lies in directories of root's alone, and is read as it is."""
+        return (
+            *(path for path in layout.DOCUMENTS if path not in _IN_CONF_DIR),
+            *(f"{self.kept}{path}" for path in layout.DOCUMENTS),
+            self.kept_settings,
+            *_NAMES,
+            *_STATE,
+            *_STARTED,
+        )
+
+    @property
+    def kept_certificates(self) -> tuple[str, ...]:
+        """The certificates of the kept state, of which only the digest is asked for."""
+        return tuple(f"{self.kept}{path}" for path in _CERTIFICATES)
+
+
+#: Where accepted states are kept for an undo, and where each has its name.
+_KEPT_PLACES = (layout.KEPT_DIR, layout.KEPT_BEFORE_DIR)
+_NAMES = tuple(f"{place}/{layout.KEPT_NAME}" for place in _KEPT_PLACES)
+
+#: The values that a survey sends.
+_KNOWN = (
+    *("host", "os", "packages", "policy", "interfaces", "sockets", "units", "executable.*"),
+    *("attributes", "contents", "conf_attributes", "conf.*", "certificates", "digests"),
+    *("own_attributes", "own_certificates", "own_with_keys", "public.*"),
+    *("firewall", "lease_file.*", "status", "log"),
+)
+
+
+def build_script(question: Question, token: str = frames.TOKEN) -> str:
+    """The survey as one shell script."""
+    quoted = foreign.quoted
+    log = _READ_LOG.format(
+        files=quoted(*(f"{layout.LOG}.{number}" for number in range(20, 0, -1)), layout.LOG),
+        size=_LOG_SIZE,
+        of_a_kind=_OF_A_KIND,
+        line_size=_LINE_SIZE,
+        other_kinds=_OTHER_KINDS,
+        partner=question.partner or "nobody",
     )
+    script = _TEMPLATE.format(
+        tools=quoted(*_TOOLS),
+        packages=quoted(*PACKAGES),
+        candidates=quoted(*_CANDIDATES),
+        units=quoted(*UNITS),
+        roots=quoted(*question.roots),
+        documents=quoted(*_IN_CONF_DIR),
+        certificates=quoted(*_CERTIFICATES),
+        secrets=quoted(*_SECRETS),
+        kept_certificates=quoted(*question.kept_certificates),
+        own=quoted(*question.own_files),
+        own_certificates=quoted(*question.own_certificates),
+        keys=quoted(*question.keys),
+        table=layout.FIREWALL_TABLE,
+        file_size=_FILE_SIZE,
+        files_size=_FILES_SIZE,
+        lease_files=quoted(*FILES),
+        leases_size=_LEASES_SIZE,
+        socket=layout.CONTROL_SOCKET,
+        status_get=host_shell.question("status-get"),
+        reply_size=_REPLY_SIZE,
+        read_log=quoted(log),
+        log_taken=_LOG_TAKEN,
+    )
+    return frames.prelude(token) + host_shell.READING + script + frames.finish()
 
 
 # Everything that could hang has a timeout; everything that may be absent is asked for first. Nearly
 # all of the time goes into starting programs, so each is started once, for all that it has to tell.
 _TEMPLATE = r"""
-export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-say() {{ printf '@@ %s\n' "$*"; }}
-have() {{ command -v "$1" >/dev/null 2>&1; }}
-# Which of these are files: to read a pipe or a device would keep us waiting.
-tell() {{ kind=$1; shift; for file; do [ -f "$file" ] && say "$kind" "$file"; done; }}
-{{
-say clock "$(date '+%s.%N %Y-%m-%d %H:%M:%S.%3N')"
-say cpus "$(nproc)"
-say architecture "$(dpkg --print-architecture)"
-for tool in ip ss systemctl apt-get; do have $tool || say missing $tool; done
-say packages
-dpkg-query -W -f '${{Package}} ${{db:Status-Abbrev}} ${{Version}}\n' {packages}
-say policy; apt-cache policy kea-dhcp4-server kea-ctrl-agent isc-kea-dhcp4
-say interfaces; have ip && ip addr show
-say sockets; have ss && ss -Hlntup | sed 's/^/ /'
+exec </dev/null 2>/dev/null
+have() {{ command -v "$1" >/dev/null; }}
+{{ date '+%s.%N %Y-%m-%d %H:%M:%S.%3N'; nproc; dpkg --print-architecture
+  for tool in {tools}; do have $tool || echo $tool; done; }} | put host
+put os </etc/os-release
+dpkg-query -W -f '${{Package}} ${{db:Status-Abbrev}} ${{Version}}\n' {packages} | put packages
+apt-cache policy {candidates} | put policy
+have ip && ip -j addr show | put interfaces
+have ss && ss -Hlntup | put sockets
 
 shown=$(systemctl show -p LoadState,UnitFileState,ActiveState,MainPID,NRestarts {units})
-say units {units}; printf '%s\n' "$shown"
+printf '%s\n' "$shown" | put units
 for line in $shown; do
   case $line in MainPID=[1-9]*)
-    pid=${{line#MainPID=}}
-    say executable "$pid" "$(readlink -n "/proc/$pid/exe" | tr -c ' -~' '?')" ;;
+    readlink -n "/proc/${{line#MainPID=}}/exe" | put "executable.${{line#MainPID=}}" ;;
   esac
 done
 
-tell document {documents}
-tell secret {secrets}
-tell certificate {certificates}
-tell kept {kept}
-tell settings {settings}
-tell name {names}
-tell state {state}/*
-tell started {started}/*
-# Those that may be read. The secrets are not among them.
-set --
-for file in /etc/os-release {documents} {certificates} {kept} {settings} {names} \
-  {state}/* {started}/*; do
-  [ -f "$file" ] && set -- "$@" "$file"
-done
-say attributes; stat -c '%a %U:%G %n' "$@" {secrets}
-say digests; sha256sum "$@"
-# The name of each (F), and its lines behind a blank. The last expression ends a last line that has
-# no end, or the next heading would stand on it.
-say contents; sed -s -e 1F -e 's/^/ /' -e '$a\' "$@"
-if have openssl; then for file in {keys}; do
-  [ -f "$file" ] && say public "$file" && openssl pkey -in "$file" -pubout -passin pass:
-done; fi
+those() {{ for file; do [ ! -f "$file" ] || [ -L "$file" ] || echo "$file"; done; }}
+# Of a file of certificates nothing but those: whole lines of the letters that they are made of.
+blocks() {{
+  sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/{{
+    /^[A-Za-z0-9+/=]*\r*$/p; /^-----[A-Z]* CERTIFICATE-----\r*$/p; }}'
+}}
 
-have nft && say firewall && nft list table {table}
-say leases; grep -chs -D skip '^[0-9]' {leases}*
+# What root alone can have put there: the attributes of all, then all of their bytes.
+conf=; ! conf_is_roots || conf=roots
+set --; for file in {roots} ${{conf:+{documents}}}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+stat -L -c '%s %a %U:%G %n' "$@" | put attributes
+[ $# = 0 ] || cat "$@" | head -c {files_size} | put contents
+n=0
+if [ -n "$conf" ]; then
+  set -- $(those {certificates} {secrets}); stat -c '%a %U:%G %n' "$@" | put conf_attributes
+  for file in {certificates}; do
+    [ ! -f "$file" ] || {{ echo "@$n"; blocks <"$file"; }}; n=$((n + 1))
+  done | put certificates
+  set -- $(those {certificates})
+else
+  set -- $(those {documents} {certificates} {secrets})
+  [ $# = 0 ] || as_kea stat -c '%a %U:%G %n' "$@" | taken 10000 | put conf_attributes
+  for file in {documents}; do
+    [ ! -f "$file" ] || fetched "$file" {file_size} | put "conf.$n"; n=$((n + 1))
+  done
+  n=0
+  for file in {certificates}; do
+    [ ! -f "$file" ] || {{ echo "@$n"; fetched "$file" {file_size} | blocks; }}; n=$((n + 1))
+  done | put certificates
+  set --
+fi
+for file in {kept_certificates} {own_certificates}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+[ $# = 0 ] || sha256sum -z "$@" | put digests
+
+# What the operator keeps on the host.
+set --; for file in {own}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+[ $# = 0 ] || stat -L -c '%a %U:%G %n' "$@" | put own_attributes
+n=0
+for file in {own_certificates}; do
+  [ ! -f "$file" ] || {{ echo "@$n"; blocks <"$file"; }}; n=$((n + 1))
+done | put own_certificates
+n=0
+for file in {own_certificates}; do
+  [ ! -f "$file" ] || ! grep -q 'PRIVATE KEY-----' "$file" || echo $n; n=$((n + 1))
+done | put own_with_keys
+n=0
+have openssl && for file in {keys}; do
+  [ ! -f "$file" ] || openssl pkey -in "$file" -pubout -passin pass: | put "public.$n"
+  n=$((n + 1))
+done
+
+have nft && nft list table {table} | head -c 100 | put firewall
+n=0
 for file in {lease_files}; do
-  [ -f "$file" ] && say lease_header "$file" &&
-    printf ' %s\n' "$(head -c 300 "$file" | head -n 1 | tr -d '\n' | tr -c ' -~' '?')"
+  [ ! -f "$file" ] || fetched "$file" {leases_size} | put "lease_file.$n"; n=$((n + 1))
 done
 if [ -S {socket} ]; then
-  say status
-  if have curl; then
-    # What answers there runs as _kea, and may be anything: no more than this of it is read.
-    echo '{{"command":"status-get"}}' | \
-      timeout 10 curl -sS --max-time 8 --unix-socket {socket} telnet://kea/ 2>&1 | \
-      head -c {reply_size} | sed -e 's/^/ /' -e '$a\'
-  fi
+  kea_says {status_get} | taken {reply_size} | put status
 fi
-if [ -f {log} ]; then
-  # Kea rotates to .1 by size: straight after that the newest file alone says little.
-  say log; grep -ahsE -D skip {pattern} {log}.1 {log} | tail -n {lines} | sed 's/^/ /'
-fi
-say end
-# Whatever is no heading gets its mark here. Where others may have written (files, the log, replies,
-# names of processes), lines have their blank before that: none of theirs is taken for a heading.
-}} </dev/null 2>/dev/null | sed '/^@@ /!s/^/|/'
+as_kea sh -c {read_log} | taken {log_taken} | put log
+"""
+
+# Of what kind a message is stands in its fifth field, by which Kea's manual lists it. Refused
+# handshakes are known by whom they are with, too: only the partner's are looked at.
+_READ_LOG = r"""
+for file in {files}; do [ ! -f "$file" ] || tail -c {size} "$file"; done |
+awk '
+  $1 !~ /^20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]$/ {{ next }}
+  $4 !~ /^\[/ || $5 !~ /^[A-Z][A-Z0-9_]*$/ {{ next }}
+  !since {{ since = $1 " " $2 }}
+  {{ kind = ""; own = $5 ~ /^(HA|HOOKS)_|^DHCP4_(START|MULTI|CONFIG|INIT|PARSER|DYNAMIC)/ }}
+  own || $3 == "WARN" || $3 == "ERROR" || $3 == "FATAL" || $5 ~ /^HTTP_/ {{ kind = $5 }}
+  $5 == "COMMAND_RECEIVED" && /\047ha-/ {{ kind = $5 " " $8; own = 1 }}
+  $5 == "HTTP_CONNECTION_HANDSHAKE_FAILED" {{ kind = $9 == "{partner}" ? $5 : ""; own = 1 }}
+  kind == "" {{ next }}
+  !(kind in seen) && !own && ++others > {other_kinds} {{ next }}
+  {{ at = seen[kind]++ % {of_a_kind}; line[kind, at] = NR ":" substr($0, 1, {line_size}) }}
+  END {{ if (since) print "since:" since; for (one in line) print line[one] }}
+'
 """
 
 
-def parse_survey(output: Iterable[str]) -> Survey:
-    """Turn the script's lines into a ``Survey``.
+def parse_survey(answer: bytes, question: Question, token: str = frames.TOKEN) -> Survey:
+    """Turn what the script printed into a ``Survey``.
 
-    :raises SurveyError: when the output is cut short or says something unexpected.
+    :raises SurveyError: when it is cut short, or says something that cannot be.
     """
-    sections = _split(output)
-    if not sections or sections[-1][0] != "end":
-        raise SurveyError("the host's answer was cut short")
     try:
-        return _build(sections)
-    except (KeyError, ValueError, IndexError) as error:
-        raise SurveyError(f"the host's answer makes no sense: {error!r}") from error
+        return _build(frames.read(answer, _KNOWN, token), question)
+    except ForeignError as error:
+        raise SurveyError(str(error)) from error
 
 
-def _split(output: Iterable[str]) -> list[tuple[str, str, list[str]]]:
-    """Cut the output into (section, argument, lines)."""
-    sections: list[tuple[str, str, list[str]]] = []
-    for line in output:
-        if line.startswith(_MARK):
-            name, _, argument = line[len(_MARK) :].partition(" ")
-            sections.append((name, argument, []))
-        elif line.startswith("|") and sections:
-            sections[-1][2].append(line[1:])
-        # Anything else is chatter around the script, such as sudo's or a login's.
-    return sections
+def _build(frames_: Mapping[str, bytes], question: Question) -> Survey:
+    def said(name: str) -> bytes:
+        return frames_.get(name, b"")
 
+    def texts(paths: Iterable[str]) -> dict[str, str]:
+        found = ((path, roots[path].content or "") for path in paths if path in roots)
+        return {path: text.removesuffix("\n") for path, text in found}
 
-def _build(sections: Sequence[tuple[str, str, list[str]]]) -> Survey:
-    one = {name: (argument, lines) for name, argument, lines in sections}
-
-    def lines(name: str) -> list[str]:
-        return one.get(name, ("", []))[1]
-
-    def each(name: str) -> list[tuple[str, list[str]]]:
-        return [(argument, body) for found, argument, body in sections if found == name]
-
-    def told(name: str) -> list[str]:
-        return [argument for argument, _ in each(name)]
-
-    contents = _parse_contents(lines("contents"))
-
-    def files(*kinds: str) -> dict[str, RemoteFile]:
-        asked = {kind: told(kind) for kind in kinds}
-        return _parse_files(asked, lines("attributes"), lines("digests"), contents)
-
-    system = dict(line.split("=", 1) for line in contents.get("/etc/os-release", ()) if "=" in line)
-    system = {key: value.strip('"') for key, value in system.items()}
-    epoch, local = one["clock"][0].split(" ", 1)
-    units = _parse_units(*one["units"])
-    status, status_error = _parse_status("\n".join(lines("status")), asked="status" in one)
+    host = list(foreign.lines(said("host")))
+    if len(host) < 3:
+        raise ForeignError("the answer does not tell what host it is from")
+    epoch, local = _clock(host[0])
+    system = _os_release(said("os"))
+    units = _units(said("units"))
+    roots = _read_by_root(said("attributes"), said("contents"), (*question.roots, *_IN_CONF_DIR))
+    headers, leases = _lease_files(frames_)
+    reported, unknown = _status(frames_.get("status"))
+    since, log = _log(said("log"))
+    state = texts(_STATE)
     return Survey(
         distribution=system.get("ID", "unknown"),
         codename=system.get("VERSION_CODENAME", ""),
         release=system.get("VERSION_ID", ""),
-        architecture=one["architecture"][0],
-        epoch=float(epoch),
-        local=datetime.strptime(local, "%Y-%m-%d %H:%M:%S.%f"),
-        cpus=int(one["cpus"][0]),
-        missing_tools=tuple(told("missing")),
-        packages=_parse_packages(lines("packages")),
-        candidates=_parse_policy(lines("policy")),
-        interfaces=_parse_interfaces(lines("interfaces")),
-        listeners=tuple(_parse_listeners(lines("sockets"))),
+        architecture=foreign.architecture(host[2]),
+        epoch=epoch,
+        local=local,
+        cpus=foreign.number(host[1], 100_000),
+        missing_tools=tuple(foreign.only(_TOOLS, tool) for tool in host[3:]),
+        packages=_packages(said("packages")),
+        candidates=_policy(said("policy")),
+        interfaces=tuple(parse_interfaces(said("interfaces"))),
+        listeners=tuple(_listeners(said("sockets"))),
         units=units,
-        executable=_parse_executable(units, told("executable")),
-        files=files("document", "secret", "certificate"),
-        certificates={p: "\n".join(contents.get(p, ())) + "\n" for p in told("certificate")},
-        public_keys={path: "\n".join(body) + "\n" for path, body in each("public")},
-        state={_name(path): "\n".join(contents.get(path, ())) for path in told("state")},
-        started_from={_name(path): "\n".join(contents.get(path, ())) for path in told("started")},
-        kept={_place(path): one for path, one in files("kept").items()},
-        kept_settings="\n".join(line for p in told("settings") for line in contents.get(p, ())),
-        kept_names={
-            path.rpartition("/")[0]: "".join(contents.get(path, ())) for path in told("name")
+        executable=_executable(units, frames_),
+        files=_files(frames_, question, roots),
+        certificates=_certificates(said("certificates"), _CERTIFICATES)
+        | _certificates(said("own_certificates"), question.own_certificates),
+        with_keys=frozenset(
+            _nth(question.own_certificates, line) for line in foreign.lines(said("own_with_keys"))
+        ),
+        public_keys={
+            path: foreign.text(frames_[f"public.{number}"])
+            for number, path in enumerate(question.keys)
+            if f"public.{number}" in frames_
         },
-        firewall="\n".join(lines("firewall")),
-        leases=sum(int(count) for count in lines("leases")),
-        lease_headers={path: "".join(body)[1:] for path, body in each("lease_header")},
-        status=status,
-        status_error=status_error,
-        log="\n".join(line.removeprefix(" ") for line in lines("log")),
+        state={_name(path): text for path, text in state.items()},
+        started_from={_name(path): text for path, text in texts(_STARTED).items()},
+        kept=_kept(said("digests"), question, roots),
+        kept_settings=texts([question.kept_settings]).get(question.kept_settings, ""),
+        kept_names={path.rpartition("/")[0]: _state_name(t) for path, t in texts(_NAMES).items()},
+        firewall=bool(said("firewall").strip()),
+        leases=leases,
+        lease_headers=headers,
+        status=reported,
+        status_error=unknown,
+        log=log,
+        log_since=since,
     )
 
 
-def _parse_status(text: str, *, asked: bool) -> tuple[Any, str]:
-    if not asked:
-        return None, "its control socket is not there"
+def _clock(line: str) -> tuple[float, datetime]:
+    """The host's time: seconds since the epoch, and what its own clock shows."""
+    match = _CLOCK.fullmatch(line)
     try:
-        return json.loads(text), ""
+        if match and int(match["year"]) in _YEARS:
+            return float(match["epoch"]), datetime.fromisoformat(match["local"])
     except ValueError:
-        said = text.strip()[:200] or "nothing came back"
-        return None, f"its control socket gave no answer: {said}"
+        pass
+    raise ForeignError(f"{foreign.cut(line, 60)!r} is no time")
 
 
-def _parse_packages(lines: Iterable[str]) -> dict[str, str]:
+_CLOCK = re.compile(
+    r"(?P<epoch>[0-9]{9,11}\.[0-9]{1,9}) "
+    r"(?P<local>(?P<year>[0-9]{4})-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3})"
+)
+
+
+def _os_release(said: bytes) -> dict[str, str]:
+    """os-release(5): names of a distribution are plain words."""
+    found = (_OS.fullmatch(line) for line in foreign.lines(said))
+    return {one["name"]: one["value"] for one in found if one}
+
+
+_OS = re.compile(r"""(?P<name>[A-Z_]+)=(["']?)(?P<value>[A-Za-z0-9._-]{0,40})\2""")
+
+
+def _packages(said: bytes) -> dict[str, str]:
     """Installed packages only: ``ii``, and half-installed ones are not installed."""
-    found = {}
-    for line in lines:
-        name, abbreviation, version = (*line.split(), "", "")[:3]
-        if abbreviation.startswith("ii"):
-            found[name] = _sound(version)
-    return found
+    rows = (line.split(" ") for line in foreign.lines(said))
+    return {
+        foreign.only(PACKAGES, row[0]): foreign.version(row[-1])
+        for row in rows
+        if len(row) > 2 and row[1].startswith("ii")
+    }
 
 
-def _parse_policy(lines: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+def _policy(said: bytes) -> dict[str, tuple[tuple[str, str], ...]]:
     """``apt-cache policy``: for each package (version, suite line), the candidate first.
 
     The candidate comes as the pair ``(version, "candidate")``; after it each version of the table
     with the sources that have it, one pair for each source line.
     """
     found: dict[str, list[tuple[str, str]]] = {}
-    package = version = ""
-    for line in lines:
+    rows: list[tuple[str, str]] = []
+    version = ""
+    for line in foreign.lines(said):
+        words = line.split()
         if line and not line[0].isspace():
-            package = line.rstrip(":")
-            found[package] = []
-        elif line.strip().startswith("Candidate:"):
-            candidate = line.split()[1]
-            if candidate != "(none)":
-                found[package].append((_sound(candidate), "candidate"))
-        elif line.startswith((" *** ", "     ")) and len(line.split()) <= 3 and "/" not in line:
-            version = line.replace("***", "").split()[0]
-        elif line.startswith("        "):
-            found[package].append((version, line.strip()))
-    return {name: tuple(rows) for name, rows in found.items()}
+            rows = found[foreign.only(_CANDIDATES, line.rstrip(":"))] = []
+        elif words[:1] == ["Candidate:"] and len(words) == 2:
+            if words[1] != "(none)":
+                rows.append((foreign.version(words[1]), "candidate"))
+        elif line.startswith((" *** ", "     ")) and 0 < len(words) <= 3 and "/" not in line:
+            version = foreign.version(line.replace("***", "").split()[0])
+        elif line.startswith("        ") and version:
+            rows.append((version, line.strip()))
+    return {name: tuple(all_rows) for name, all_rows in found.items()}
 
 
-def _parse_interfaces(lines: Iterable[str]) -> tuple[Interface, ...]:
-    """``ip addr show``: what begins at the margin is an interface, its addresses are below it.
+def parse_interfaces(said: bytes) -> Iterator[Interface]:
+    """``ip -j addr show``. An interface that no shell script could be given is left out.
 
-    One that no shell script could be given is left out.
+    :raises ForeignError: when it is something else.
     """
-    up: dict[str, bool] = {}
-    held: dict[str, list[str]] = {}
-    name = ""
-    for line in lines:
-        words = line.split()
-        if not line.startswith(" "):
-            name = words[1].rstrip(":").partition("@")[0]
-            flags = words[2].strip("<>").split(",")
-            up[name] = "UP" in flags and "LOWER_UP" in flags
-            held[name] = []
-        elif words[0] == "inet":
-            held[name].append(words[1].partition("/")[0])
-    return tuple(Interface(n, up[n], tuple(a)) for n, a in held.items() if _INTERFACE.fullmatch(n))
+    told = foreign.json_value(said, "what ip tells") if said.strip() else []
+    if not isinstance(told, list):
+        raise ForeignError("what ip tells is no list of interfaces")
+    for one in told:
+        match one:
+            case {"ifname": str(name), "flags": list(flags), "addr_info": list(entries)}:
+                addresses = tuple(
+                    foreign.ipv4(address)
+                    for entry in entries
+                    for family, address in [_family(entry)]
+                    if family == "inet"
+                )
+                if foreign.is_interface(name):
+                    yield Interface(name, "UP" in flags and "LOWER_UP" in flags, addresses)
 
 
-def _sound(version: str) -> str:
-    if not _VERSION.fullmatch(version):
-        raise ValueError(f"{version!r} is no version of a package")
-    return version
+def _family(entry: object) -> tuple[str, str]:
+    match entry:
+        case {"family": str(family), "local": str(address)}:
+            return family, address
+    return "", ""
 
 
-def _parse_listeners(lines: Iterable[str]) -> Iterable[Listener]:
-    for line in lines:
-        words = line.split()
-        address, _, port = words[4].rpartition(":")
-        processes = []
-        for part in line.partition("users:((")[2].split("),("):
-            name, _, rest = part.partition('",pid=')
-            if rest:
-                processes.append((name.strip('"'), int(rest.partition(",")[0])))
-        yield Listener(words[0], address.partition("%")[0].strip("[]"), int(port), tuple(processes))
+def _listeners(said: bytes) -> Iterator[Listener]:
+    """``ss -Hlntup``. A process may have any name: of a row that is strange it is not known."""
+    for line in foreign.lines(said):
+        found = _SOCKET.fullmatch(line.rstrip())
+        if found is None:
+            continue
+        holders = found["holders"] or ""
+        named = _HOLDER.findall(holders) if _HOLDERS.fullmatch(holders) else ()
+        processes = tuple((name, foreign.number(pid)) for name, pid in named)
+        address = found["address"].partition("%")[0].strip("[]")
+        yield Listener(found["protocol"], address, foreign.number(found["port"], 65535), processes)
 
 
-def _parse_units(asked: str, lines: Iterable[str]) -> dict[str, Unit]:
+_SOCKET = re.compile(
+    r"(?P<protocol>tcp|udp) +(?:LISTEN|UNCONN|ESTAB) +[0-9]+ +[0-9]+ +"
+    r"(?P<address>[^ ]+):(?P<port>[0-9]{1,5}) +[^ ]+(?: +users:(?P<holders>.*))?"
+)
+# The kernel keeps 15 bytes of a process's name, which is too little to forge a row with.
+_HOLDER = re.compile(r'\("([^"]*)",pid=([0-9]{1,10}),fd=[0-9]+\)')
+_HOLDERS = re.compile(rf"\({_HOLDER.pattern}(?:,{_HOLDER.pattern})*\)")
+
+
+def _units(said: bytes) -> dict[str, Unit]:
     """``systemctl show``: a block for each unit that was asked for, in that order.
 
     By position, since a block of an alias would name another unit. No block at all comes from a
     host without systemd.
     """
-    names = asked.split()
-    text = "\n".join(lines).strip("\n")
-    blocks = text.split("\n\n") if text else [""] * len(names)
-    return {
-        name: _parse_unit(name, block.splitlines())
-        for name, block in zip(names, blocks, strict=True)
-    }
+    text = foreign.text(said).strip("\n")
+    blocks = text.split("\n\n") if text else [""] * len(UNITS)
+    if len(blocks) != len(UNITS):
+        raise ForeignError(f"systemd told of {len(blocks)} units, and {len(UNITS)} were asked for")
+    return {name: _unit(name, block) for name, block in zip(UNITS, blocks, strict=True)}
 
 
-def _parse_unit(name: str, lines: Iterable[str]) -> Unit:
-    values = dict(line.split("=", 1) for line in lines)
+def _unit(name: str, block: str) -> Unit:
+    found = (_PROPERTY.fullmatch(line) for line in block.split("\n"))
+    values = {one["name"]: one["value"] for one in found if one}
     return Unit(
         name=name,
         load=values.get("LoadState", "not-found"),
         enabled=values.get("UnitFileState", ""),
         active=values.get("ActiveState", "inactive"),
-        main_pid=int(values.get("MainPID") or 0),
-        restarts=int(values.get("NRestarts") or 0),
+        main_pid=foreign.number(values.get("MainPID") or "0"),
+        restarts=foreign.number(values.get("NRestarts") or "0"),
     )
 
 
-def _parse_executable(units: Mapping[str, Unit], told: Iterable[str]) -> str:
+_PROPERTY = re.compile(r"(?P<name>[A-Za-z]+)=(?P<value>[a-z0-9-]*)")
+
+
+def _executable(units: Mapping[str, Unit], said: Mapping[str, bytes]) -> str:
     """The program that the running kea-dhcp4 was started from; empty when none runs."""
-    by_pid = {int(pid): path for pid, _, path in (one.partition(" ") for one in told)}
-    pids = [units[packaging.dhcp4_unit].main_pid for packaging in (layout.DEBIAN, layout.ISC)]
-    return next((by_pid[pid] for pid in pids if pid in by_pid), "")
+    for packaging in (layout.DEBIAN, layout.ISC):
+        path = said.get(f"executable.{units[packaging.dhcp4_unit].main_pid}")
+        if path is not None:
+            return foreign.text(path)
+    return ""
 
 
-def _parse_contents(lines: Iterable[str]) -> dict[str, list[str]]:
-    """The lines of each file that was read; of an empty one there is nothing."""
-    contents: dict[str, list[str]] = {}
-    path = ""
-    for line in lines:
-        if line.startswith(" "):
-            contents[path].append(line[1:])
-        else:
-            path = line
-            contents[path] = []
-    return contents
+# Files ---------------------------------------------------------------------------------------
 
 
-def _parse_files(
-    told: Mapping[str, Iterable[str]],
-    attributes: Iterable[str],
-    digests: Iterable[str],
-    contents: Mapping[str, Sequence[str]],
+def _read_by_root(
+    attributes: bytes, contents: bytes, asked: Collection[str]
 ) -> dict[str, RemoteFile]:
-    """Our files by their path; one that went away while the script ran is not there."""
-    modes = {path: (mode, owner) for mode, owner, path in (a.split(" ", 2) for a in attributes)}
-    sums = dict(_parse_digest(line) for line in digests)
-    found = {}
-    for kind, paths in told.items():
-        for path in paths:
-            digest = "-" if kind == "secret" else sums.get(path)
-            if path in modes and digest:
-                lines = contents.get(path) if kind in ("document", "kept") else None
-                content = "\n".join(lines) + "\n" if lines else None
-                found[path] = RemoteFile(*modes[path], digest, content)
+    """Files of which the sizes and modes were told, and then all of their bytes in one go."""
+    found: dict[str, RemoteFile] = {}
+    begin = 0
+    for line in foreign.lines(attributes):
+        size, _, rest = line.partition(" ")
+        path, mode, owner = _attribute(rest, asked)
+        content = contents[begin : begin + foreign.number(size)]
+        begin += foreign.number(size)
+        found[path] = _file(mode, owner, content)
+    if begin != len(contents):
+        raise ForeignError("a file was changed while it was read, or is too large")
     return found
 
 
-def _parse_digest(line: str) -> tuple[str, str]:
-    """Path and digest. ``sha256sum`` begins a line with a backslash if the path's are doubled."""
-    digest, _, path = line.partition("  ")
-    if digest.startswith("\\"):
-        return path.replace("\\\\", "\\"), digest[1:]
-    return path, digest
+def _attribute(line: str, asked: Collection[str]) -> tuple[str, str, str]:
+    mode, _, rest = line.partition(" ")
+    owner, _, path = rest.partition(" ")
+    return foreign.only(asked, path), foreign.mode(mode), foreign.owner(owner)
 
 
-def _place(kept: str) -> str:
-    """Where a kept file stands when it is in use."""
-    return kept.removeprefix(layout.KEPT_DIR).removeprefix(layout.KEPT_BEFORE_DIR)
+def _file(mode: str, owner: str, content: bytes) -> RemoteFile:
+    return RemoteFile(mode, owner, sha256(content).hexdigest(), foreign.text(content))
+
+
+def _files(
+    said: Mapping[str, bytes], question: Question, roots: Mapping[str, RemoteFile]
+) -> dict[str, RemoteFile]:
+    """Our files by their path; one that went away while the script ran is not there."""
+    found = {path: one for path, one in roots.items() if path in layout.DOCUMENTS}
+    asked = (*_IN_CONF_DIR, *_CERTIFICATES, *_SECRETS, *question.own_files)
+    told = said.get("conf_attributes", b"") + said.get("own_attributes", b"")
+    digests = _digests(said.get("digests", b""), question)
+    for path, mode, owner in (_attribute(line, asked) for line in foreign.lines(told)):
+        if path in _IN_CONF_DIR:
+            content = said.get(f"conf.{_IN_CONF_DIR.index(path)}")
+            if content is not None:
+                found[path] = _file(mode, owner, content)
+        elif path in (*_CERTIFICATES, *question.own_certificates):
+            # Where Kea's user could change it at any moment, its digest is not asked for.
+            found[path] = RemoteFile(mode, owner, digests.get(path, "not known"))
+        else:
+            found[path] = RemoteFile(mode, owner, "-")
+    return found
+
+
+def _kept(
+    digests: bytes, question: Question, roots: Mapping[str, RemoteFile]
+) -> dict[str, RemoteFile]:
+    """What is kept of an accepted state, by where it stands when it is in use."""
+    documents = {path: roots.get(f"{question.kept}{path}") for path in layout.DOCUMENTS}
+    found = {path: one for path, one in documents.items() if one is not None}
+    for path, digest in _digests(digests, question).items():
+        if path in question.kept_certificates:
+            found[path.removeprefix(question.kept)] = RemoteFile("-", "-", digest)
+    return found
+
+
+def _digests(said: bytes, question: Question) -> dict[str, str]:
+    """``sha256sum -z``: digest and path of each file."""
+    asked = (*_CERTIFICATES, *question.kept_certificates, *question.own_certificates)
+    rows = (row.partition("  ") for row in foreign.text(said).split("\0") if row)
+    return {foreign.only(asked, path): foreign.digest(digest) for digest, _, path in rows}
+
+
+def _certificates(said: bytes, asked: Sequence[str]) -> dict[str, str]:
+    """The certificates of each file, PEM; of one that holds none there is nothing."""
+    found: dict[str, list[str]] = {}
+    mine: list[str] = []
+    for line in foreign.lines(said):
+        if line.startswith("@"):
+            mine = found.setdefault(_nth(asked, line[1:]), [])
+        else:
+            mine.append(line.rstrip("\r"))
+    return {path: "".join(f"{line}\n" for line in pem) for path, pem in found.items()}
+
+
+def _nth(asked: Sequence[str], number: str) -> str:
+    return asked[foreign.number(number, len(asked) - 1)]
+
+
+def _state_name(text: str) -> str:
+    """The name of an accepted state; empty if it is none, and nothing can be put back by it."""
+    try:
+        return foreign.state_name(text)
+    except ForeignError:
+        return ""
 
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
+
+
+# What Kea's user tells -----------------------------------------------------------------------
+
+
+def _lease_files(said: Mapping[str, bytes]) -> tuple[dict[str, str], bool]:
+    """The first row of each lease file, and whether any of them has another one."""
+    headers, leases = {}, False
+    for number, path in enumerate(FILES):
+        begin = said.get(f"lease_file.{number}")
+        if begin is not None:
+            headers[path] = foreign.text(begin[:300].partition(b"\n")[0])
+            leases = leases or re.search(rb"\n[0-9]", begin) is not None
+    return headers, leases
+
+
+def _status(said: bytes | None) -> tuple[ServerStatus | None, str]:
+    """What Kea reports of itself; or nothing, and why."""
+    if said is None:
+        return None, "its control socket is not there"
+    try:
+        return status.parse_status(foreign.json_value(said, "its answer")), ""
+    except ForeignError:
+        words = foreign.cut(said, 200) or "nothing came back"
+        return None, f"its control socket gave no answer: {words}"
+    except status.StatusError as error:
+        return None, error.what.removesuffix(".")
+
+
+def _log(said: bytes) -> tuple[datetime | None, tuple[LogLine, ...]]:
+    """The messages that were taken of the log, in its order, and how far back it reaches."""
+    since = None
+    numbered: list[tuple[int, str]] = []
+    for line in foreign.lines(said):
+        number, _, text = line.partition(":")
+        if number == "since":
+            since = journal.time_of(text)
+        elif foreign.is_number(number):
+            numbered.append((int(number), text))
+    return since, journal.parse_log(text for _, text in sorted(numbered))

@@ -6,8 +6,9 @@ It is gone after a reboot.
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
+
+from kea_ha.foreign import quoted
 
 #: What puts back a host that a drill has broken.
 DRILL: Final = "kea-ha-drill"
@@ -23,7 +24,7 @@ def arm(name: str, after_s: float, script: str) -> str:
     return (
         f"{call_off(name)}; systemctl reset-failed {name}.service 2>/dev/null; "
         f"systemd-run --quiet --unit={name} --property=Type=oneshot --on-active={after_s:.0f} "
-        f"/bin/sh -c {shlex.quote(script)}"
+        f"/bin/sh -c {quoted(script)}"
     )
 
 

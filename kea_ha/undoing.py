@@ -8,7 +8,6 @@ at a time, its partner serving.
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 
 from pyinfra import host, state
@@ -17,6 +16,7 @@ from pyinfra.api import FunctionCommand, StringCommand
 from kea_ha import acceptance, changes, checks, documents, keeping, layout, restoring
 from kea_ha.backups import Backup
 from kea_ha.facts import change_of_cas, changed, look_at, plan_for, read
+from kea_ha.foreign import ForeignError, json_value, quoted
 from kea_ha.operations import rename, write
 from kea_ha.record import RUN, Goal
 from kea_ha.remote import (
@@ -134,11 +134,11 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
     need(
         host,
         f"set -e; umask 077; cd /; rm -rf {goal.kept}; mkdir -p {goal.kept}; "
-        f"cp -a --parents {shlex.join(tls)} {goal.kept}",
+        f"cp -a --parents {quoted(*tls)} {goal.kept}",
         what=f"the documents of the backup cannot be put on {node.name}",
         remedy=AGAIN,
     )
-    units = backup.hosts[node.name][layout.UNITS_FILE].decode()
+    units = backup.hosts[node.name][layout.UNITS_FILE].decode(errors="replace")
     own = {
         layout.KEPT_SETTINGS: goal.settings,
         layout.KEPT_UNITS: units,
@@ -254,8 +254,8 @@ def _say_the_end(pair: Pair, backup: Backup | None) -> None:
     )
     RUN.verdicts[pair.name] = f"{done}, and healthy; {acceptance.serving(pair, surveys)}."
     try:
-        before = json.loads(RUN.goals[pair.name][pair.primary.name].settings)
-    except ValueError:
+        before = json_value(RUN.goals[pair.name][pair.primary.name].settings, "the settings")
+    except ForeignError:
         return  # rolled out before settings were kept
     for one in documents.differences(before, json.loads(keeping.settings_text(pair))):
         RUN.warn(pair, f"the next deploy.py would change this again: setting {one}")

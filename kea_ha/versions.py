@@ -55,6 +55,11 @@ class _Flaw(NamedTuple):
     introduced: Version
     fixed: tuple[Version, ...]
     """First fixed release of each branch, oldest branch first."""
+    package: tuple[str, int] | None = None
+    """How the version of a package of an older release begins that carries the fix, and from which
+    update on: the mark of an update alone does not say what it mends."""
+    crash: bool = False
+    """Whether a client on the network can end Kea by it."""
 
 
 _FLAWS = (
@@ -64,6 +69,7 @@ _FLAWS = (
         "strangers from sending it",
         Version(2, 2, 0),
         (Version(2, 6, 5), Version(3, 0, 3), Version(3, 1, 5)),
+        package=("2.6.3-1+deb13u", 1),
     ),
     _Flaw(
         "CVE-2025-32801, CVE-2025-32802 and CVE-2025-32803",
@@ -77,12 +83,14 @@ _FLAWS = (
         "a unicast request without a matching subnet stops Kea",
         Version(2, 7, 1),
         (Version(3, 0, 1), Version(3, 1, 1)),
+        crash=True,
     ),
     _Flaw(
         "CVE-2025-11232",
         "a host name of a client that is emptied by sanitising stops Kea",
         Version(3, 0, 1),
         (Version(3, 0, 2), Version(3, 1, 3)),
+        crash=True,
     ),
 )
 
@@ -143,18 +151,32 @@ def _version_problems(pair: Pair, version: Version) -> Iterator[Problem]:
 
 def version_warnings(pair: Pair, version: Version) -> tuple[str, ...]:
     """Known flaws of this Kea that the operator should know of; they do not stop the rollout."""
-    warnings = []
+    return tuple(f"{pair.name}: {_words(flaw, version)}" for flaw in _flaws_of(version))
+
+
+def crash_warnings(version: Version) -> tuple[str, ...]:
+    """The flaws by which a client can end this Kea: for every verdict, as long as it runs."""
+    return tuple(_words(flaw, version) for flaw in _flaws_of(version) if flaw.crash)
+
+
+def _flaws_of(version: Version) -> Iterator[_Flaw]:
     for flaw in _FLAWS:
         if version < flaw.introduced or _is_fixed(flaw, version):
             continue
-        if re.search(r"\+deb[0-9]+u[0-9]", version.package) and flaw.ids == "CVE-2026-3608":
-            continue  # Debian 13 carries the fix in 2.6.3-1+deb13u1.
-        cure = (
-            "Debian 12 will not fix it: plan to move to Debian 13."
-            if version < Version(2, 4)
-            else "Upgrade Kea within its branch."
-        )
-        warnings.append(
-            f"{pair.name}: Kea {version.package or version} has {flaw.ids}: {flaw.what}. {cure}"
-        )
-    return tuple(warnings)
+        if flaw.package is None or not _is_update(version.package, *flaw.package):
+            yield flaw
+
+
+def _is_update(package: str, begin: str, least: int) -> bool:
+    """Whether a package is that update of a release, or a later one: each has what was before."""
+    number = package.removeprefix(begin)
+    return number != package and number.isdecimal() and int(number) >= least
+
+
+def _words(flaw: _Flaw, version: Version) -> str:
+    cure = (
+        "Debian 12 will not fix it: plan to move to Debian 13."
+        if version < Version(2, 4)
+        else "Upgrade Kea within its branch."
+    )
+    return f"Kea {version.package or version} has {flaw.ids}: {flaw.what}. {cure}"

@@ -119,6 +119,8 @@ class Operator:
     #: Of one pair, by its name: these win over `settings`.
     own_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     off: set[str] = field(default_factory=set)
+    #: More of the inventory: pairs that are reached over ssh.
+    over_ssh: str = ""
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -186,7 +188,7 @@ class Operator:
             subprocess.Popen(
                 [
                     *(*self.world.enter(), "env", f"--chdir={self.directory}"),
-                    *(sys.executable, "-m", "pyinfra", *given),
+                    *(str(Path(sys.executable).with_name("pyinfra")), *given),
                 ],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -211,7 +213,7 @@ class Operator:
             ]
             data = {**SETTINGS, **self.settings, **self.own_settings.get(name, {})}
             lines.append(f"{name} = ({members!r}, {data!r})")
-        lines += ["", "before_connecting()", ""]
+        lines += [self.over_ssh, "", "before_connecting()", ""]
         (self.directory / "inventory.py").write_text("\n".join(lines))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import copy
+import json
+from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +15,7 @@ from kea_ha.live import Anchors
 from kea_ha.pki import Authority
 from kea_ha.plan import Plan, make_plan
 from kea_ha.settings import Pair, build_pair
-from kea_ha.survey import RemoteFile, Survey, parse_survey
+from kea_ha.survey import Question, RemoteFile, Survey, parse_survey
 
 UNIT = layout.DEBIAN.dhcp4_unit
 DATA = Path(__file__).with_name("data")
@@ -37,15 +39,37 @@ def lab_pair(**settings: object) -> Pair:
     return build_pair("lab", {name: {**given, **host} for name, host in HOSTS.items()})
 
 
-def output_of(host: str) -> list[str]:
-    """What the survey's script printed on a host of the lab (Debian 13, accepted)."""
-    return (DATA / f"survey-{host}.txt").read_text().splitlines()
+TOKEN = "0123456789abcdef"  # noqa: S105  (no secret: it marks lines)
+QUESTIONS = {
+    "host-1": Question(partner=HOSTS["host-2"]["address"]),
+    "host-2": Question(partner=HOSTS["host-1"]["address"]),
+}
+
+
+def said_by(host: str) -> dict[str, bytes]:
+    """The values that the survey's script sent from a host of the lab (Debian 13, accepted)."""
+    recorded = json.loads((DATA / f"survey-{host}.json").read_text())
+    return {name: text.encode() for name, text in recorded.items()}
+
+
+def output_of(said: Mapping[str, bytes], *, end: bool = True, token: str = TOKEN) -> bytes:
+    """The answer in which these values travel."""
+    sent = [*said.items(), *([("end", b"")] if end else [])]
+    return b"".join(
+        f"{token} {name} {b64encode(value).decode()}\n".encode() for name, value in sent
+    )
+
+
+def read(host: str, /, **changed: bytes) -> Survey:
+    """The survey of a host of the lab, with some of the values changed."""
+    said = said_by(host) | changed
+    return parse_survey(output_of(said), QUESTIONS[host], TOKEN)
 
 
 @cache
 def survey_of(host: str) -> Survey:
-    """The same, parsed."""
-    return parse_survey(output_of(host))
+    """The same, as it was."""
+    return read(host)
 
 
 def as_planned(pair: Pair, host: str) -> Survey:
@@ -99,10 +123,10 @@ def marked(survey: Survey) -> Survey:
 
 
 def in_state(survey: Survey, state: str, scopes: list[str]) -> Survey:
-    status = copy.deepcopy(survey.status)
-    local = status["arguments"]["high-availability"][0]["ha-servers"]["local"]
-    local.update(state=state, scopes=scopes)
-    return replace(survey, status=status)
+    reported = survey.status
+    assert reported is not None and reported.ha is not None
+    local = replace(reported.ha.local, state=state, scopes=tuple(scopes))
+    return replace(survey, status=replace(reported, ha=replace(reported.ha, local=local)))
 
 
 def down(survey: Survey) -> Survey:

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import gevent
+from gevent.subprocess import PIPE, Popen
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.state import BaseStateCallback
 from pyinfra.connectors.local import LocalConnector
-from pyinfra.connectors.util import make_unix_command_for_host, run_local_process
 
 CLONE_NEWNET = 0x40000000
 HOSTS = json.loads(os.environ.get("STANDIN_HOSTS", "{}"))
@@ -83,39 +83,26 @@ class StandInConnector(LocalConnector):
             raise ConnectError("Could not connect (No route to host)")
         if WATCH not in self.state.callback_handlers:
             self.state.add_callback_handler(WATCH)
-        self.client = Tunnels(HOSTS[self.host.name]["holder"])
+        self.client = Client(self.host.name)
 
     def disconnect(self):
         """Nothing is kept open."""
 
-    def run_shell_command(self, command, print_output=False, print_input=False, **arguments):
-        """Run a command on the host; what goes in on stdin is not recorded."""
-        arguments.pop("_get_pty", None)
-        timeout, stdin = arguments.pop("_timeout", None), arguments.pop("_stdin", None)
-        good = arguments.pop("_success_exit_codes", None) or [0]
-        whole = make_unix_command_for_host(self.state, self.host, command, **arguments)
-        if "before" in STOP and STOP["before"] in whole.get_raw_value():
-            os.kill(os.getpid(), signal.SIGKILL)
-        record(self.host.name, "command", str(whole))
-        code, output = run_local_process(
-            shlex.join(HOSTS[self.host.name]["enter"]) + " -- " + whole.get_raw_value(),
-            stdin=stdin,
-            timeout=timeout,
-            print_output=print_output,
-            print_prefix=self.host.print_prefix,
-        )
-        return code in good, output
 
+class Client:
+    """What the rollout uses of paramiko's client and of its connection: sessions and tunnels."""
 
-class Tunnels:
-    """The one thing of paramiko's client that the rollout uses: direct-tcpip channels."""
-
-    def __init__(self, holder):
-        self._holder = holder
+    def __init__(self, name):
+        self._name = name
+        self._holder = HOSTS[name]["holder"]
 
     def get_transport(self):
         """Like paramiko's."""
         return self
+
+    def open_session(self, timeout=None):
+        """A channel for one command."""
+        return Session(self._name)
 
     def open_channel(self, kind, address, source, timeout=None):
         """A connection that begins on the host: sockets belong to the network they are made in."""
@@ -130,3 +117,54 @@ class Tunnels:
         channel.settimeout(timeout)
         channel.connect(address)
         return channel
+
+
+class Session:
+    """A channel on which one command runs on the host; what goes in is not recorded."""
+
+    def __init__(self, name):
+        self._name = name
+        self._process = None
+
+    def settimeout(self, seconds):
+        """The rollout ends what takes too long."""
+
+    def exec_command(self, command):
+        """Run it, as the ssh server would have the login shell do."""
+        if "before" in STOP and STOP["before"] in command:
+            os.kill(os.getpid(), signal.SIGKILL)
+        record(self._name, "command", command)
+        self._process = Popen(  # noqa: S604 - as the login shell of an ssh server
+            shlex.join(HOSTS[self._name]["enter"]) + " -- " + command,
+            shell=True,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+
+    def sendall(self, data):
+        """Give the command something to read."""
+        self._process.stdin.write(data)
+
+    def shutdown_write(self):
+        """There is no more to read for it."""
+        self._process.stdin.close()
+
+    def recv(self, size):
+        """What it prints."""
+        return self._process.stdout.read(size)
+
+    def recv_stderr(self, size):
+        """What it complains of."""
+        return self._process.stderr.read(size)
+
+    def recv_exit_status(self):
+        """How it ended."""
+        return self._process.wait()
+
+    def close(self):
+        """Let go of it, whether it has ended or not."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            pipe.close()
+        if self._process.poll() is None:
+            self._process.kill()

@@ -1,0 +1,155 @@
+"""The one way to a host: a command, what it is to read, and its answer, each within limits.
+
+What comes back is bytes, at most so many and for at most so long, from a host that may be in
+other hands: pyinfra's own reader collects without a limit, takes what is no UTF-8 for a failure of
+its own, and asks the operator for a password when a host prints the words for it. A larger answer
+goes where it is told to, as it comes, and is never in memory as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import gevent
+from paramiko import RSAKey, SSHException, Transport
+
+#: What a host may answer to one command, in bytes, unless it goes elsewhere as it comes.
+MOST: Final = 16 << 20
+#: The same of what it complains of. A survey's own complaints are thrown away on the host.
+MOST_COMPLAINTS: Final = 1 << 20
+#: The largest packet of ssh that is read, in bytes: RFC 4253 (6.1) has every side take 35000, and
+#: OpenSSH sends no larger ones than 256 KiB. paramiko would collect 4 GiB.
+LARGEST_PACKET: Final = 1 << 20
+_PIECE: Final = 65536
+
+
+class TooMuch(Exception):
+    """Raised when a host answers with more than it may."""
+
+
+class CutOff(Exception):
+    """Raised when a connection ends before the command has told how it ended."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A command's exit status, what it printed, and what it complained of."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+class Client(Protocol):
+    """What is used of paramiko's client."""
+
+    def get_transport(self) -> Any:
+        """The connection; None when there is none."""
+
+
+def run(
+    client: Client | None,
+    command: str,
+    *,
+    given: bytes,
+    limit_s: float,
+    most: int = MOST,
+    sink: Callable[[bytes], object] | None = None,
+) -> Said:
+    """Run a command with ``given`` on its standard input; ``sink`` takes what it prints, if any.
+
+    :raises TimeoutError: when it has not ended after ``limit_s`` seconds.
+    :raises TooMuch: when it prints more than ``most`` bytes.
+    :raises CutOff, OSError, EOFError, SSHException: when the connection does not carry it.
+    """
+    with gevent.Timeout(limit_s, TimeoutError(f"not ended after {limit_s:g} s")):
+        transport = client.get_transport() if client is not None else None
+        if transport is None:
+            raise CutOff("there is no connection")
+        channel = transport.open_session(timeout=limit_s)
+        reading: list[gevent.Greenlet] = []
+        try:
+            channel.settimeout(limit_s)
+            channel.exec_command(command)
+            out: list[bytes] = []
+            err: list[bytes] = []
+            reading = [
+                gevent.spawn(_write, channel, given),
+                gevent.spawn(_read, channel.recv, most, sink or out.append),
+                gevent.spawn(_read, channel.recv_stderr, MOST_COMPLAINTS, err.append),
+            ]
+            for job in gevent.iwait(reading):
+                if (failed := job.get()) is not None:
+                    raise failed
+            code = channel.recv_exit_status()
+        finally:
+            gevent.killall(reading, block=False)
+            channel.close()
+    if code < 0:
+        raise CutOff("the connection ended before the command did")
+    return Said(code, b"".join(out), b"".join(err))
+
+
+# What goes wrong in these is given back: raised there, gevent would print it.
+
+
+def _write(channel: Any, given: bytes) -> None:
+    # A command may end without having read all of it: its exit status tells.
+    with suppress(OSError, EOFError):
+        channel.sendall(given)
+        channel.shutdown_write()
+
+
+def _read(
+    receive: Callable[[int], bytes], most: int, sink: Callable[[bytes], object]
+) -> Exception | None:
+    seen = 0
+    try:
+        while piece := receive(_PIECE):
+            seen += len(piece)
+            if seen > most:
+                return TooMuch(f"more than {most} bytes")
+            sink(piece)
+    except Exception as error:
+        return error
+    return None
+
+
+def guard(client: Client | None, *, silence_s: float) -> None:
+    """Have a connection neither wait for long for a silent host, nor collect a packet without end.
+
+    Of paramiko's own accord a channel is waited for for an hour.
+    """
+    transport = client.get_transport() if client is not None else None
+    if transport is None:
+        return
+    transport.channel_timeout = silence_s
+    packetizer = getattr(transport, "packetizer", None)
+    if packetizer is None or hasattr(packetizer, "read_all_of_any_size"):
+        return
+    packetizer.read_all_of_any_size = packetizer.read_all
+
+    def read_all(size: int, check_rekey: bool = False) -> bytes:
+        if size > LARGEST_PACKET:
+            raise SSHException(f"the host announced a packet of {size} bytes")
+        whole: bytes = packetizer.read_all_of_any_size(size, check_rekey)
+        return whole
+
+    packetizer.read_all = read_all
+
+
+#: RSA with SHA-1, as a host's key and as a user's: paramiko 4 takes such a signature also where
+#: another was agreed on (CVE-2026-44405), and pyinfra 3.10 cannot have a newer one.
+SHA1 = ("ssh-rsa", "ssh-rsa-cert-v01@openssh.com")
+
+
+def refuse_sha1() -> None:
+    """Have no connection of this process use, or take, a signature with SHA-1."""
+    for name in ("_preferred_keys", "_preferred_pubkeys"):
+        kept = tuple(one for one in getattr(Transport, name) if one not in SHA1)
+        setattr(Transport, name, kept)
+    for name in SHA1:
+        RSAKey.HASHES.pop(name, None)

@@ -1,0 +1,111 @@
+"""How values travel from a host: each as one line of base64 behind its name, so that no byte of a
+value is taken for structure.
+
+A script begins with ``prelude`` and passes each value to ``put NAME`` on its standard input; it
+ends with ``put end``. Lines that do not begin with the run's own token are what a login or a tool
+printed beside it, and are left out. ``read`` gives the values of the names that were asked for.
+Lines are split at the line feed alone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from base64 import b64decode
+from collections.abc import Collection
+from mmap import mmap
+from typing import Final
+
+from kea_ha.foreign import ForeignError
+
+#: What each line of ours begins with in this run.
+TOKEN: Final = secrets.token_hex(8)
+#: The name of the last value: without it an answer was cut short.
+END: Final = "end"
+
+_NAME = re.compile(rb"[a-z][a-z_]{0,30}(?:\.[0-9]{1,10})?")
+_LONGEST_NAME = 50
+#: What a script sends is some dozens, with what a login prints beside it.
+_MOST_LINES = 10_000
+
+
+def prelude(token: str = TOKEN) -> str:
+    """What a script begins with that sends frames."""
+    return (
+        "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        f"""put() {{ printf '{token} %s ' "$1"; base64 -w0; echo; }}\n"""
+    )
+
+
+def finish() -> str:
+    """What a script ends with that sends frames."""
+    return f"put {END} </dev/null\n"
+
+
+def read(said: bytes, known: Collection[str], token: str = TOKEN) -> dict[str, bytes]:
+    """The values that a script of ours sent, by their names.
+
+    ``known``: the names that were asked for; one that ends in ``.*`` stands for all its numbers.
+
+    :raises ForeignError: when it was cut short, tells something else, or tells something twice.
+    """
+    found = {}
+    for name, where in find(said, known, token).items():
+        try:
+            found[name] = b64decode(said[where], validate=True)
+        except ValueError as error:
+            raise ForeignError(f"what the answer tells of {name} came damaged") from error
+    return found
+
+
+def find(said: bytes | mmap, known: Collection[str], token: str = TOKEN) -> dict[str, slice]:
+    """Where in an answer the base64 of each value is.
+
+    :raises ForeignError: as ``read`` does, but for a value that is damaged.
+    """
+    found: dict[str, slice] = {}
+    begin = token.encode() + b" "
+    at, ended, lines = 0, False, 0
+    while at < len(said):
+        lines += 1
+        if lines > _MOST_LINES:
+            raise ForeignError("the answer has lines without end")
+        end = said.find(b"\n", at)
+        end = len(said) if end < 0 else end
+        head = said[at : min(end, at + len(begin) + _LONGEST_NAME)]
+        if head.startswith(begin):
+            name_, separator, _ = head[len(begin) :].partition(b" ")
+            if ended or not separator or not _NAME.fullmatch(name_):
+                raise ForeignError("the answer goes on after its end, or has a value without name")
+            name = name_.decode()
+            ended = name == END
+            if not ended:
+                _is_new(name, known, found)
+                found[name] = slice(at + len(begin) + len(name_) + 1, end)
+        at = end + 1
+    if not ended:
+        raise ForeignError("the answer was cut short")
+    return found
+
+
+def _is_new(name: str, known: Collection[str], found: Collection[str]) -> None:
+    kind, dot, _ = name.partition(".")
+    if name not in known and not (dot and f"{kind}.*" in known):
+        raise ForeignError(f"the answer tells of {name}, which was not asked for")
+    if name in found:
+        raise ForeignError(f"the answer tells of {name} twice")
+
+
+def plain(said: bytes, token: str = TOKEN) -> bytes:
+    """The same for a person to read: each value as it is, below its name."""
+    found = []
+    begin = token.encode() + b" "
+    for line in said.split(b"\n"):
+        name, separator, value = line.removeprefix(begin).partition(b" ")
+        if line.startswith(begin) and separator:
+            try:
+                line = name + b":\n" + b64decode(value)
+            except ValueError:
+                line = name + b": came damaged"
+        found.append(line)
+    return b"\n".join(found)
