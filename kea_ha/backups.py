@@ -202,12 +202,13 @@ def _content_of(directory: Path, name: str, most: int) -> bytes:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
+    is_plain = not path.is_absolute() and ".." not in path.parts and bool(path.parts)
+    return is_plain and "\0" not in name and "\n" not in name
 
 
 def _write_file(directory: Path, name: str, content: bytes | Path) -> str:
     """Write a file of the backup, whole; its SHA-256."""
-    if not _is_inside(name) or "\n" in name:
+    if not _is_inside(name):
         raise OSError(errno.EINVAL, f"{foreign.cut(name)} would not be in it")
     path = directory
     *folders, _ = PurePosixPath(name).parts

@@ -89,17 +89,19 @@ def _unpacked(
     found: dict[str, bytes | Path] = {}
     for number, path in enumerate(plain):
         if f"document.{number}" in where:
-            content = b64decode(said[where[f"document.{number}"]], validate=True)
+            content = frames.value_at(said, where[f"document.{number}"])
             if len(content) >= LARGEST_DOCUMENT:
                 raise ForeignError(f"{path} is larger than {LARGEST_DOCUMENT} bytes")
             found[path] = content
     whole = next((one for one in range(_TRIES) if f"whole.{one}" in where), None)
     if whole is None:
         raise ForeignError("Kea rotated its lease files each time that they were read")
-    sizes = b64decode(said[where[f"sizes.{whole}"]]) if f"sizes.{whole}" in where else b""
+    sizes = frames.value_at(said, where[f"sizes.{whole}"]) if f"sizes.{whole}" in where else b""
     for line in foreign.lines(sizes):
         number_, _, size = line.partition(" ")
         number = foreign.number(number_, len(set_) - 1)
+        if set_[number] in found:
+            raise ForeignError(f"the answer tells of {set_[number]} twice")
         if foreign.number(size) > LARGEST_LEASES:
             raise ForeignError(f"{set_[number]} has {size} bytes, and no more than "
                                f"{LARGEST_LEASES} are read")  # fmt: skip

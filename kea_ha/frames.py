@@ -34,6 +34,7 @@ def prelude(token: str = TOKEN) -> str:
     return (
         "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         f"""put() {{ printf '{token} %s ' "$1"; base64 -w0; echo; }}\n"""
+        "echo\n"  # a login may have printed something without an end of its line
     )
 
 
@@ -49,13 +50,18 @@ def read(said: bytes, known: Collection[str], token: str = TOKEN) -> dict[str, b
 
     :raises ForeignError: when it was cut short, tells something else, or tells something twice.
     """
-    found = {}
-    for name, where in find(said, known, token).items():
-        try:
-            found[name] = b64decode(said[where], validate=True)
-        except ValueError as error:
-            raise ForeignError(f"what the answer tells of {name} came damaged") from error
-    return found
+    return {name: value_at(said, where) for name, where in find(said, known, token).items()}
+
+
+def value_at(said: bytes | mmap, where: slice) -> bytes:
+    """The value whose base64 is there.
+
+    :raises ForeignError: when it came damaged.
+    """
+    try:
+        return b64decode(said[where], validate=True)
+    except ValueError as error:
+        raise ForeignError("a value of the answer came damaged") from error
 
 
 def find(said: bytes | mmap, known: Collection[str], token: str = TOKEN) -> dict[str, slice]:

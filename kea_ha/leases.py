@@ -212,8 +212,11 @@ def _lines(content: bytes | Path) -> Iterator[str]:
     """The lines that are not empty; a last one without its end was only partly written."""
     with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
         while line := file.readline(_LONGEST_LINE):
-            if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
-                return
+            whole = line
+            while not whole.endswith(b"\n"):  # longer than any row: the rest of it is no other one
+                if len(whole) < _LONGEST_LINE:
+                    return
+                whole = file.readline(_LONGEST_LINE)
             # Kea escapes whatever is not printable ASCII; should there be such a byte, it is kept.
             if text := line.removesuffix(b"\n").decode("latin-1"):
                 yield text

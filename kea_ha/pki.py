@@ -158,10 +158,10 @@ class Store:
         """
         store = cls(directory, pair, passphrase, now)
         with _as_pki_error(directory):
-            store._make_directory()
-            store._check_modes()
             if passphrase is not None and not store._is_encrypted():
                 require_length(passphrase, PASSPHRASE_VARIABLE)
+            store._make_directory()
+            store._check_modes()
             if not store._complete():
                 with store._locked():
                     store._make()

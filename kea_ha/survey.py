@@ -340,10 +340,12 @@ for line in $shown; do
 done
 
 those() {{ for file; do [ ! -f "$file" ] || [ -L "$file" ] || echo "$file"; done; }}
-# Of a file of certificates nothing but those: whole lines of the letters that they are made of.
+# Of a file of certificates nothing but those: whole blocks, of the letters that they are made of.
 blocks() {{
-  sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/{{
-    /^[A-Za-z0-9+/=]*\r*$/p; /^-----[A-Z]* CERTIFICATE-----\r*$/p; }}'
+  awk '/^-----BEGIN CERTIFICATE-----\r?$/ {{ block = $0; next }}
+    block && /^-----END CERTIFICATE-----\r?$/ {{ print block; print; block = ""; next }}
+    block && /^[A-Za-z0-9+\/=]*\r?$/ {{ block = block "\n" $0; next }}
+    {{ block = "" }}'
 }}
 
 # What root alone can have put there: the attributes of all, then all of their bytes.

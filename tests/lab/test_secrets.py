@@ -1,4 +1,4 @@
-"""No private key leaves its host, and no secret is shown to anybody in the course of a rollout.
+"""No private key leaves its host, and no secret is shown to anybody, whatever is done to a pair.
 
 One first rollout, as talkative as pyinfra can be, with the CAs' keys under a passphrase, watched
 from its first to its last moment. What the watchers kept is then searched for the secrets that the
@@ -7,6 +7,7 @@ rollout made. Each watcher finds a leak that is planted for it, after the same r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from lab import Lab, places
 from tests.lab import bench
 from tests.lab.bench import FAST, HOSTS, Clone, Outcome
+from tests.lab.identities import Authority
 from tests.lab.watching import Arguments, Readable, Secret, key_needles, places_of
 
 pytestmark = pytest.mark.timeout(400)
@@ -203,6 +205,62 @@ def test_without_the_passphrase_nothing_can_be_signed_and_verify_still_judges(
 ) -> None:
     """The CAs' keys are encrypted; a check from cron needs no passphrase."""
     for name in ("peers-ca.key", "api-ca.key"):
-        assert "ENCRYPTED" in (watched.operator.pki / name).read_text()
+        assert "BEGIN OPENSSH PRIVATE KEY" in (watched.operator.pki / name).read_text()
 
     assert watched.operator.verify(*FAST).verdict
+
+
+OWN = {name: f"/etc/ssl/office/{name}" for name in ("key", "certificate", "anchor")}
+LATER = {
+    "backup": ("runbook/backup.py",),
+    "rotate": ("runbook/rotate.py", *FAST),
+    "rotate the CAs": ("runbook/rotate.py", *FAST, "--data", "ca=true"),
+    "restore": ("runbook/restore.py", *FAST, "--data", "force=true"),
+    "drill": ("runbook/drill.py", *FAST, "--data", "scenario=certificate-expired"),
+    "recover": ("runbook/recover.py", *FAST),
+    "own certificates": (
+        *("deploy.py", *FAST, "--data", "accept_outage=true"),
+        *("--data", f"own_certificates={json.dumps(OWN)}"),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_later_command_gives_a_secret_away(watched: Watched, scratch: Path) -> None:
+    """Neither an old key nor a new one, on the screen, in arguments, to others, in journals, in a
+    backup or a report; recover has a server to start, and certificates of the operator's are used.
+    """
+    lab, operator = watched.lab, watched.operator
+    # What was planted, above.
+    planted = {*watched.shown(), *watched.in_memory_and_journals()}
+    office = Authority(scratch / "office", "the office CA")
+    brought = {host: office.issue(address) for host, address in HOSTS.items()}
+    for host, identity in brought.items():
+        bench.give(lab, host, OWN["key"], identity.key)
+        bench.give(lab, host, OWN["certificate"], identity.certificate, "644")
+        bench.give(lab, host, OWN["anchor"], office.anchor, "644")
+        needles = key_needles(identity.key)
+        watched.secrets.append(Secret(f"own key of {host}", f"{host}:{OWN['key']}", needles))
+    for what, (command, *given) in LATER.items():
+        if what == "restore":
+            (made,) = (operator.directory / "backups").glob("lab-*")
+            given += ["--data", f"from={made}"]
+        if what == "recover":
+            bench.sh(lab, "host-2", "systemctl stop kea-dhcp4-server")
+        outcome = operator.run(
+            *("-y", "-vvv", "--diff", "inventory.py", command, *given),
+            environment={"KEA_HA_CA_PASSPHRASE": PASSPHRASE},
+            timeout=300,
+        )
+        assert 0 == outcome.status, outcome.output
+        fresh = [one for one in _secrets(lab, operator) if one not in watched.secrets]
+        watched.secrets += fresh
+        shown = [one.name for one in watched.secrets if one.is_in(outcome.output.encode())]
+        assert [] == shown, what
+    assert [] == watched.in_arguments()
+    assert planted == {*watched.shown(), *watched.in_memory_and_journals()}
+    here = {"operator": operator.directory}
+    for secret in watched.secrets:
+        own = {secret.place} if secret.place.startswith("operator:") else set()
+        assert places_of(secret, here) <= own, secret.name

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    load_ssh_private_key,
 )
 
 from lab import Lab
@@ -44,8 +45,10 @@ class Secret:
 
 def key_needles(pem: str, passphrase: str | None = None) -> tuple[bytes, ...]:
     """What gives an EC P-256 key away: its own lines, as stored and in clear, and its number."""
-    secret = passphrase.encode() if passphrase and "ENCRYPTED" in pem else None
-    key = load_pem_private_key(pem.encode(), secret)
+    if "OPENSSH" in pem:
+        key = load_ssh_private_key(pem.encode(), passphrase.encode() if passphrase else None)
+    else:
+        key = load_pem_private_key(pem.encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     number = key.private_numbers().private_value.to_bytes(32, "big")
     clear = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

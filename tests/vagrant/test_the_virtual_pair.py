@@ -230,6 +230,34 @@ def test_apparmor_confines_kea_and_has_nothing_to_deny(lab: VirtualLab, host: st
     assert any(f'name="{foreign}"' in line for line in denials(lab, host))
 
 
+def test_kea_cleans_its_lease_file_up_confined_as_it_is(lab: VirtualLab, operator: Clone) -> None:
+    """kea-lfc runs under a profile of its own, which the unit's sandbox does not keep it from: the
+    cleaned file appears, on both hosts, and nothing is denied."""
+    denied = {host: denials(lab, host) for host in HOSTS}  # what was provoked above
+    often = '{"Dhcp4": {"lease-database": {"lfc-interval": 5}}}'
+    assert operator.deploy(*FAST, "--data", f"extra={often}", timeout=1200).verdict
+    for host in HOSTS:
+        pid = bench.main_pid(lab, host)
+        assert "NoNewPrivs:\t0" in bench.sh(lab, host, f"cat /proc/{pid}/status")
+        loaded = bench.sh(lab, host, "cat /sys/kernel/security/apparmor/profiles")
+        assert re.search(r"kea-lfc \(enforce\)", loaded)
+        bench.sh(lab, host, "rm -f /var/lib/kea/kea-leases4.csv.2")
+    assert bench.get_lease(lab, mac="02:00:00:00:00:7f") is not None
+
+    for host in HOSTS:
+        bench.wait_for(
+            f"the cleaned lease file on {host}",
+            lambda host=host: (
+                "02:00:00:00:00:7f"
+                in bench.sh(lab, host, "cat /var/lib/kea/kea-leases4.csv.2", check=False)
+            ),
+            patience=90,
+            every=1,
+        )
+        assert denied[host] == denials(lab, host)
+    assert operator.deploy(*FAST, timeout=1200).verdict
+
+
 def test_the_standby_serves_when_the_primary_loses_power(lab: VirtualLab, operator: Clone) -> None:
     """A new client gets its lease from host-2; host-1 comes back, and the pair is accepted."""
     lab.kill("host-1")
