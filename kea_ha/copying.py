@@ -185,9 +185,9 @@ def write_input(content: bytes) -> str:
 
 
 # Names stand for files of the cleanup: an inode stays the same while a file grows, and is not used
-# for another one while it is in use.
+# for another one while it is in use; when it was made tells it from one that has taken its place.
 _READ = """exec </dev/null; cd /
-inodes() {{ stat -c '%i %n' {set} 2>/dev/null; }}
+inodes() {{ stat -c '%i %W %n' {set} 2>/dev/null; }}
 n=0
 for file in {plain}; do
   if [ -f "$file" ]; then

@@ -23,7 +23,8 @@ from kea_ha.survey import RemoteFile, Survey
 #: to Kea's sockets, dhcpcd-base asks whether another DHCP server answers.
 PREREQUISITES = ("openssl", "curl", "dhcpcd-base")
 
-_MULTIARCH = {
+#: By dpkg's name of an architecture, the directory that its libraries are in.
+MULTIARCH = {
     "amd64": "x86_64-linux-gnu",
     "arm64": "aarch64-linux-gnu",
     "armhf": "arm-linux-gnueabihf",
@@ -92,7 +93,10 @@ def installed(pair: Pair, survey: Survey) -> str | None:
 def version_of(pair: Pair, survey: Survey) -> documents.Version | None:
     """The Kea that runs on this host, or would be installed; None when there is none to be had."""
     text = installed(pair, survey) or candidate(pair, survey)
-    return documents.Version.parse(text) if text else None
+    try:
+        return documents.Version.parse(text) if text else None
+    except ValueError:
+        return None  # a package by that name, and no Kea
 
 
 def candidate(pair: Pair, survey: Survey) -> str | None:
@@ -111,9 +115,10 @@ def make_plan(pair: Pair, node: Node, survey: Survey) -> Plan:
     packaging = layout.packaging(settings.package_source)
     version = version_of(pair, survey)
     interface = interface_of(node, survey)
-    if version is None or interface is None:
+    place = MULTIARCH.get(survey.architecture)
+    if version is None or interface is None or place is None:
         raise ValueError("pre-flight has to pass before a plan can be made")
-    platform = documents.Platform(version, f"/usr/lib/{_MULTIARCH[survey.architecture]}/kea/hooks")
+    platform = documents.Platform(version, f"/usr/lib/{place}/kea/hooks")
     agent_wanted = settings.control_channel == "agent"
     packages = (packaging.dhcp4_package, *((packaging.agent_package,) if agent_wanted else ()))
     firewalled = settings.firewall == "nftables"

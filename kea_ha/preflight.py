@@ -180,6 +180,14 @@ def _host_problems(pair: Pair, node: Node, seen: Seen, *, adopt: bool) -> Iterab
             "use a supported distribution",
             where=node.name,
         )
+    if survey.architecture not in plan.MULTIARCH:
+        yield Problem(
+            "architecture",
+            survey.architecture,
+            ", ".join(plan.MULTIARCH),
+            "use a host of one of these: of others it is not known where Kea's hooks are",
+            where=node.name,
+        )
     yield from _interface_problems(node, survey)
     yield from _port_problems(pair, node, survey, adopt=adopt)
     yield from _ownership_problems(pair, node, survey, adopt=adopt)
@@ -467,4 +475,5 @@ def plannable(pair: Pair, seen: Mapping[str, Seen]) -> dict[str, Survey]:
         for name, survey in surveys.items()
         if plan.version_of(pair, survey) is not None
         and plan.interface_of(pair.node(name), survey) is not None
+        and survey.architecture in plan.MULTIARCH
     }

@@ -526,7 +526,8 @@ def _packages(said: bytes) -> dict[str, str]:
     return {
         foreign.only(PACKAGES, row[0]): foreign.version(row[-1])
         for row in rows
-        if len(row) > 2 and row[1].startswith("ii")
+        # The abbreviation is of three letters, of which the last is mostly a blank.
+        if len(row) == 4 and row[1:3] == ["ii", ""]
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,8 +12,9 @@ import pytest
 from kea_ha import acceptance, layout
 from kea_ha.acceptance import Evidence
 from kea_ha.controls import Control
+from kea_ha.journal import parse_log
 from kea_ha.survey import Survey
-from tests.unit.surveys import as_planned, lab_pair
+from tests.unit.surveys import as_planned, lab_pair, read, said_by
 
 PAIR = lab_pair()
 HOLDS = (
@@ -35,15 +36,16 @@ def findings(known: dict[str, Evidence]) -> str:
 
 
 def with_status(path: tuple[Any, ...], value: object) -> Callable[[Survey], Survey]:
-    """One value of the status replaced."""
+    """One value of the first host's answer replaced, and that read."""
 
     def change(survey: Survey) -> Survey:
-        status = copy.deepcopy(survey.status)
-        inner = status["arguments"]
+        answer = json.loads(said_by("host-1")["status"])
+        inner = answer["arguments"]
         for step in path[:-1]:
             inner = inner[step]
         inner[path[-1]] = value
-        return replace(survey, status=status)
+        found = read("host-1", status=json.dumps(answer).encode())
+        return replace(survey, status=found.status, status_error=found.status_error)
 
     return change
 
@@ -61,8 +63,8 @@ def with_log(*lines: str) -> Callable[[Survey], Survey]:
 
     def change(survey: Survey) -> Survey:
         stamp = survey.local.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-        added = "\n".join(f"{stamp} {line}" for line in lines)
-        return replace(survey, log=f"{survey.log}\n{added}")
+        added = parse_log(f"{stamp} {line}" for line in lines)
+        return replace(survey, log=survey.log + added)
 
     return change
 
@@ -200,9 +202,9 @@ def test_alarms_that_are_over_are_told_and_keep_nobody_from_being_accepted() -> 
 
     def change(survey: Survey) -> Survey:
         joined = "2020-01-01 00:00:00.000 INFO  [kea-dhcp4.ha-hooks/67.1] HA_STATE_TRANSITION "
-        joined += "server1: server transitions from READY to HOT-STANDBY state, partner state is"
+        joined += "server1: server transitions from READY to HOT-STANDBY state, partner state is "
         alarm = "2020-01-02 00:00:00.000 WARN  [kea-dhcp4.ha-hooks/67.1] HA_HEARTBEAT_FAILED x"
-        return replace(survey, log=f"{joined} HOT-STANDBY\n{alarm}")
+        return replace(survey, log=parse_log([f"{joined}HOT-STANDBY", alarm]))
 
     known = evidence(change)
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kea_ha import backups
@@ -63,6 +63,17 @@ def test_a_backup_is_read_as_it_was_written(written: Path) -> None:
     found = backups.read(written)
     assert (written, "lab", HOSTS) == (found.directory, found.pair, found.hosts)
     assert FILES == files_in(written)
+
+
+def test_a_file_is_taken_from_where_it_is_here(tmp_path: Path) -> None:
+    """Lease files are large: they are on disk, and go into the backup from there."""
+    here = tmp_path / "lease-file"
+    here.write_bytes(bytes(range(256)) * 10_000)
+
+    written = backups.write(tmp_path / "backups", "lab", MOMENT, {"host-1": {"/leases": here}})
+
+    assert {"host-1": {"/leases": here.read_bytes()}} == backups.read(written).hosts
+    assert 0o600 == stat.S_IMODE((written / "host-1/leases").stat().st_mode)
 
 
 def test_its_name_is_in_utc_wherever_it_is_made(tmp_path: Path) -> None:
@@ -170,6 +181,36 @@ def test_a_name_that_leads_out_of_it_is_refused(written: Path) -> None:
         assert "SHA256SUMS is damaged: line 1" == refused(written)
 
 
+@pytest.mark.parametrize("name", ["host-1/a\0b", "x" * 5000, ".", "\x1b[2J"])
+def test_a_name_that_none_of_its_files_can_have_is_refused(written: Path, name: str) -> None:
+    """In words that may be shown."""
+    (written / "SHA256SUMS").write_text(f"{'0' * 64}  {name}\n")
+
+    assert refused(written).isprintable()
+
+
+def test_a_link_in_it_is_refused_wherever_it_stands(written: Path) -> None:
+    """A backup may come from elsewhere: it is its own files that are read, and no others."""
+    for name in ("host-1/etc/kea/kea-dhcp4.conf", "host-1/etc", "about.json", "SHA256SUMS"):
+        place, aside = written / name, written.parent / "aside"
+        place.rename(aside)
+        place.symlink_to(aside)
+        assert "cannot be read" in refused(written), name
+        place.unlink()
+        aside.rename(place)
+
+    assert HOSTS == backups.read(written).hosts
+
+
+def test_what_is_no_file_in_it_is_refused(written: Path) -> None:
+    """A pipe would keep the run waiting."""
+    place = written / "host-2/etc/kea/kea-dhcp4.conf"
+    place.unlink()
+    os.mkfifo(place)
+
+    assert "host-2/etc/kea/kea-dhcp4.conf cannot be read (it is no file)" == refused(written)
+
+
 def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
     """A name that is not there, a file, an empty directory."""
     (tmp_path / "file").touch()
@@ -252,6 +293,7 @@ names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,8}[a-z0-9])?", fullmatch=True)
 paths = st.sampled_from(["/etc/kea/a.conf", "/var/lib/kea/b.csv", "/var/lib/kea-ha/settings"])
 
 
+@settings(deadline=None)  # each file waits for the disk
 @given(st.dictionaries(names, st.dictionaries(paths, st.binary(max_size=200)), max_size=2))
 def test_any_content_comes_back_and_any_change_of_it_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, hosts: dict[str, dict[str, bytes]]

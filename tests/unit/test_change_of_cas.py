@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from kea_ha.certificates import are_the_same
 from kea_ha.pki import CLIENT_AUTH, STAGES, PkiError, Store, check_identity
@@ -136,8 +137,12 @@ def test_a_stage_is_reached_once_and_none_is_skipped(directory: Path) -> None:
 def test_both_old_and_new_keys_are_encrypted(directory: Path) -> None:
     store = Store.open(directory, "lab", PASSPHRASE)
     store.change_cas(TRUST_BOTH)
-    assert all(b"ENCRYPTED" in key.read_bytes() for key in directory.glob("*-ca*.key"))
-    assert 4 == len(list(directory.glob("*-ca*.key")))
+    keys = list(directory.glob("*-ca*.key"))
+    assert 4 == len(keys)
+    for key in keys:
+        assert load_ssh_private_key(key.read_bytes(), PASSPHRASE.encode())
+        with pytest.raises((TypeError, ValueError)):
+            load_ssh_private_key(key.read_bytes(), None)
     with pytest.raises(PkiError, match="no passphrase was given"):
         Store(directory, "lab").change_cas(SIGN_NEW)
     store.change_cas(SIGN_NEW)

@@ -5,8 +5,8 @@ Run here by this machine's own sh, in directories of the test's.
 
 from __future__ import annotations
 
+import gzip
 import os
-import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,87 +14,136 @@ from pathlib import Path
 
 import pytest
 
-from kea_ha import copying
+from kea_ha import copying, frames, layout, leases
 from kea_ha.copying import CopyError
+from tests.unit.shell import USER, for_this_machine, needs_root, open_directory, owner
+from tests.unit.surveys import output_of
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may write as another user")
-USER = "nobody"
 
-
-def run(script: str, given: str = "", programs: Path | None = None) -> tuple[int, str, str]:
+def run(script: str, given: str = "", programs: Path | None = None) -> tuple[int, bytes, str]:
     """Exit status, output and complaints of a script, with these programs before the system's."""
-    path = f"{programs}:{os.environ['PATH']}" if programs else os.environ["PATH"]
+    if programs:
+        script = f"PATH={programs}:$PATH\n" + script.replace(" PATH=", f" PATH={programs}:")
     done = subprocess.run(
         ["sh", "-c", script],
-        input=given,
+        input=given.encode(),
         capture_output=True,
-        text=True,
-        env={"PATH": path},
+        env={"PATH": os.environ["PATH"]},
         check=False,
     )
-    return done.returncode, done.stdout, done.stderr
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    with open_directory() as path:
+        yield path
 
 
 # --- read -----------------------------------------------------------------------------------
 
+NAMES = {Path(path).name for path in leases.FILES}
+
 
 @pytest.fixture
-def host(tmp_path: Path) -> Path:
+def host(open_path: Path) -> Path:
     """A directory with two documents and a live lease file."""
-    for name, content in (("a.conf", "a\n"), ("b.conf", "b"), ("leases", "1\n2\n")):
-        (tmp_path / name).write_text(content)
-    return tmp_path
+    for name, content in (("a.conf", "a\n"), ("b.conf", "b"), ("kea-leases4.csv", "1\n2\n")):
+        (open_path / name).write_text(content)
+    return open_path
 
 
-def scripted(host: Path) -> tuple[list[str], list[str]]:
-    plain = [str(host / name) for name in ("a.conf", "b.conf", "missing.conf")]
-    return plain, [str(host / name) for name in ("leases.done", "leases.1", "leases")]
+def documents(host: Path) -> list[str]:
+    return [str(host / name) for name in ("a.conf", "b.conf", "missing.conf")]
+
+
+def answered(host: Path, programs: Path | None = None) -> bytes:
+    """What the script prints of this directory, taken for that of the host's lease files."""
+    script = copying.read_script(documents(host), leases.FILES)
+    script = for_this_machine(script.replace(layout.LEASE_DIR, str(host)))
+    status, output, words = run(script, programs=programs)
+    assert 0 == status, words
+    return output
+
+
+def unpacked(host: Path, answer: bytes) -> dict[str, bytes]:
+    """The files that came in an answer, by their names, read from where they were put."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "answer").write_bytes(answer)
+        found = copying.unpack(directory / "answer", directory, documents(host), leases.FILES)
+        return {
+            Path(path).name: content if isinstance(content, bytes) else content.read_bytes()
+            for path, content in found.items()
+        }
 
 
 def read(host: Path, programs: Path | None = None) -> dict[str, bytes]:
-    plain, leases = scripted(host)
-    status, output, words = run(copying.read_script(plain, leases), programs=programs)
-    assert 0 == status, words
-    found = copying.parse(output.splitlines(), [str(host / "leases")])
-    return {path.removeprefix(f"{host}/"): content for path, content in found.items()}
+    return unpacked(host, answered(host, programs))
 
 
 def test_those_files_that_exist_are_read(host: Path) -> None:
     """Byte for byte."""
     (host / "a.conf").write_bytes(bytes(range(256)) * 300)
+    (host / "kea-leases4.csv").write_bytes(bytes(range(256)) * 30_000 + b"\n")
 
     assert {
         "a.conf": bytes(range(256)) * 300,
         "b.conf": b"b",
-        "leases": b"1\n2\n",
+        "kea-leases4.csv": bytes(range(256)) * 30_000 + b"\n",
     } == read(host)
 
 
-def test_nothing_at_all_is_no_failure(tmp_path: Path) -> None:
+def test_nothing_at_all_is_no_failure(open_path: Path) -> None:
     """A host without any of the files."""
-    assert {} == read(tmp_path)
+    assert {} == read(open_path)
+
+
+def test_lease_files_are_put_where_they_are_the_operators_alone(host: Path, tmp_path: Path) -> None:
+    """Under names of this machine, whatever they are called on the host."""
+    (tmp_path / "answer").write_bytes(answered(host))
+    before = os.umask(0)
+    try:
+        found = copying.unpack(tmp_path / "answer", tmp_path, documents(host), leases.FILES)
+    finally:
+        os.umask(before)
+
+    path = found[layout.LEASES]
+    assert isinstance(path, Path)
+    assert (tmp_path, 0o100600) == (path.parent, path.stat().st_mode)
 
 
 def test_a_partly_written_last_line_is_dropped_of_the_growing_file_alone(host: Path) -> None:
     """A document may end without a line feed."""
-    (host / "leases").write_text("1\n2\n3")
-    (host / "leases.1").write_text("0\n0")
+    (host / "kea-leases4.csv").write_text("1\n2\n3")
+    (host / "kea-leases4.csv.1").write_text("0\n0")
 
     found = read(host)
 
-    assert (b"1\n2\n", b"0\n0", b"b") == (found["leases"], found["leases.1"], found["b.conf"])
+    assert (b"1\n2\n", b"0\n0", b"b") == (
+        found["kea-leases4.csv"], found["kea-leases4.csv.1"], found["b.conf"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [1, 65535, 65536, 65537, 200_000])
+def test_a_partly_written_line_is_dropped_however_long_it_is(host: Path, length: int) -> None:
+    """Also where no line of the file has an end yet."""
+    for whole in ("1\n2\n", ""):
+        (host / "kea-leases4.csv").write_text(whole + "3" * length)
+
+        assert whole.encode() == read(host)["kea-leases4.csv"]
 
 
 def test_a_link_is_not_followed(host: Path) -> None:
     """Kea's user could have put one there to have root read another's file."""
     (host / "secret").write_text("secret\n")
-    (host / "leases.1").symlink_to(host / "secret")
+    (host / "kea-leases4.csv.1").symlink_to(host / "secret")
 
-    assert "leases.1" not in read(host)
+    assert "kea-leases4.csv.1" not in read(host)
 
 
 def test_nothing_is_left_or_changed_there(host: Path) -> None:
-    """Not even for a moment: the archive goes straight to the operator."""
+    """Not even for a moment: what is read goes straight to the operator."""
     before = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (host, *host.iterdir())}
 
     read(host)
@@ -102,11 +151,13 @@ def test_nothing_is_left_or_changed_there(host: Path) -> None:
     assert before == {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (host, *host.iterdir())}
 
 
-# A tar that lets something happen to the files just before it reads them.
-_TAR = """#!/bin/sh
-cd {host}; n=$(cat {count} 2>/dev/null); n=${{n:-0}}; echo $((n + 1)) > {count}
-[ "$n" -ge {times} ] || {{ {event}; }}
-cd /; PATH={path}; exec tar "$@"
+# A setpriv that lets something happen to the files just before the live one is read.
+_SETPRIV = """#!/bin/sh
+case "$*" in *" if={host}/kea-leases4.csv "*)
+  cd {host}; n=$(cat {count} 2>/dev/null); n=${{n:-0}}; echo $((n + 1)) > {count}
+  [ "$n" -ge {times} ] || {{ {event}; }} ;;
+esac
+cd /; PATH={path}; exec setpriv "$@"
 """
 
 
@@ -114,99 +165,133 @@ def meanwhile(host: Path, tmp: Path, event: str, times: int = 1) -> Path:
     programs = tmp / "programs"
     programs.mkdir()
     programs.chmod(0o755)
-    script = _TAR.format(
+    script = _SETPRIV.format(
         host=host, count=tmp / "count", times=times, event=event, path=os.environ["PATH"]
     )
-    (programs / "tar").write_text(script)
-    (programs / "tar").chmod(0o755)
+    (programs / "setpriv").write_text(script)
+    (programs / "setpriv").chmod(0o755)
     return programs
 
 
-_ROTATE = "mv leases leases.1; echo 3 > leases"
-_CLEAN = "mv leases.1 leases.done; echo '1 and 2' > leases.done; rm -f leases.1"
+_LIVE = "kea-leases4.csv"
+_ROTATE = f"mv {_LIVE} {_LIVE}.1; echo 3 > {_LIVE}"
+_CLEAN = f"mv {_LIVE}.1 {_LIVE}.completed; echo '1 and 2' > {_LIVE}.completed"
 
 
-@pytest.mark.parametrize("event", [_ROTATE, "rm leases.1; echo 3 >> leases", _CLEAN])
+@needs_root
+@pytest.mark.parametrize("event", [_ROTATE, f"rm {_LIVE}.1; echo 3 >> {_LIVE}", _CLEAN])
 def test_what_is_rotated_meanwhile_is_read_again(
     host: Path, tmp_path_factory: pytest.TempPathFactory, event: str
 ) -> None:
     """What is taken is what Kea could have loaded at one moment."""
-    (host / "leases.1").write_text("0\n")
-    programs = meanwhile(host, tmp_path_factory.mktemp("tar"), event)
+    (host / f"{_LIVE}.1").write_text("0\n")
+    programs = meanwhile(host, tmp_path_factory.mktemp("setpriv"), event)
 
     found = read(host, programs)
 
-    now = {p.name: p.read_bytes() for p in host.iterdir() if p.name.startswith("leases")}
-    assert now == {name: content for name, content in found.items() if name.startswith("leases")}
+    now = {p.name: p.read_bytes() for p in host.iterdir() if p.name in NAMES}
+    assert now == {name: content for name, content in found.items() if name in NAMES}
 
 
+@needs_root
 def test_a_file_that_only_grows_is_not_read_again(
     host: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A busy server would never let us end."""
-    tmp = tmp_path_factory.mktemp("tar")
-    programs = meanwhile(host, tmp, "echo 3 >> leases", times=99)
+    tmp = tmp_path_factory.mktemp("setpriv")
+    programs = meanwhile(host, tmp, f"echo 3 >> {_LIVE}", times=99)
 
-    assert read(host, programs)["leases"].startswith(b"1\n2\n")
+    assert b"1\n2\n3\n" == read(host, programs)[_LIVE]
     assert "1\n" == (tmp / "count").read_text()
 
 
+@needs_root
 def test_after_five_rotations_it_is_said(
     host: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Nothing of it is taken."""
-    rotate = "mv leases leases.1; cp leases.1 leases"
-    programs = meanwhile(host, tmp_path_factory.mktemp("tar"), rotate, times=99)
-    plain, leases = scripted(host)
+    rotate = f"mv {_LIVE} {_LIVE}.1; cp {_LIVE}.1 {_LIVE}"
+    programs = meanwhile(host, tmp_path_factory.mktemp("setpriv"), rotate, times=99)
 
-    status, output, words = run(copying.read_script(plain, leases), programs=programs)
-
-    assert 1 == status
-    assert "Kea rotated its lease files each time" in words
-    with pytest.raises(CopyError):
-        copying.parse(output.splitlines(), [])
+    with pytest.raises(CopyError, match="Kea rotated its lease files each time"):
+        read(host, programs)
 
 
-def test_a_file_that_cannot_be_read_is_a_failure(
-    host: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """With tar's own words."""
-    programs = meanwhile(
-        host, tmp_path_factory.mktemp("tar"), "echo 'a.conf: Input/output error' >&2; exit 2", 99
-    )
-    plain, leases = scripted(host)
+@needs_root
+def test_a_file_that_cannot_be_read_is_a_failure(host: Path) -> None:
+    """By its name: another's file in the place of Kea's is not Kea's leases."""
+    (host / _LIVE).chmod(0o600)
 
-    status, _, words = run(copying.read_script(plain, leases), programs=programs)
-
-    assert (1, "a.conf: Input/output error\n") == (status, words)
+    with pytest.raises(CopyError, match=rf"{layout.LEASES} could not be read whole as _kea"):
+        read(host)
 
 
 def test_an_answer_that_is_cut_short_is_not_taken(host: Path) -> None:
     """Wherever it is cut; chatter of a login before it does no harm."""
-    plain, leases = scripted(host)
-    _, output, _ = run(copying.read_script(plain, leases))
-    lines = ["Welcome!", *output.splitlines()]
+    output = answered(host)
+    whole = b"Welcome!\n" + output.rstrip()
 
-    assert copying.parse(lines, [])
-    for end in range(len(lines)):
+    assert unpacked(host, output) == unpacked(host, b"Welcome!\n" + output)
+    for length in range(len(whole)):
         with pytest.raises(CopyError):
-            copying.parse(lines[:end], [])
-    for gone in range(2, len(lines) - 1):
-        with pytest.raises(CopyError):
-            copying.parse([*lines[:gone], *lines[gone + 1 :]], [])
+            unpacked(host, whole[:length])
+
+
+def test_chatter_without_an_end_of_its_line_hides_no_file(host: Path) -> None:
+    """It stands before the first line of ours then, which must not be lost by it."""
+    output = answered(host)
+
+    assert unpacked(host, output) == unpacked(host, b"Welcome! " + output)
+
+
+def sent(**values: bytes) -> bytes:
+    """An answer with these values."""
+    return output_of(
+        {name.replace("_", "."): value for name, value in values.items()}, token=frames.TOKEN
+    )
+
+
+LIVE_NUMBER = leases.FILES.index(layout.LEASES)
+
+
+@pytest.mark.parametrize("name", ["document.0", f"lease.{LIVE_NUMBER}", "sizes.0"])
+@pytest.mark.parametrize("damage", [b"!", b"="])
+def test_an_answer_that_comes_damaged_is_not_taken(host: Path, name: str, damage: bytes) -> None:
+    """What is no base64 any more, and what is no whole file by its own checksum."""
+    begin = f"{frames.TOKEN} {name} ".encode()
+    before, found, rest = answered(host).partition(begin)
+    assert found
+
+    with pytest.raises(CopyError):
+        unpacked(host, before + begin + damage + rest)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        f"{LIVE_NUMBER} 4\n{LIVE_NUMBER} 4\n".encode(),
+        f"{len(leases.FILES)} 4\n".encode(),
+        b"-1 4\n",
+        f"{LIVE_NUMBER} 5\n".encode(),
+        f"{LIVE_NUMBER} {2**40}\n".encode(),
+        f"{LIVE_NUMBER}\n".encode(),
+        b"0 4\n",
+    ],
+    ids=["twice", "unasked", "negative", "less came", "too large", "no size", "none came"],
+)
+def test_sizes_that_cannot_be_are_not_taken(host: Path, sizes: bytes) -> None:
+    """A host may be in other hands."""
+    lease = {f"lease_{LIVE_NUMBER}": gzip.compress(b"1\n2\n"), "whole_0": b""}
+    good = sent(**lease, sizes_0=f"{LIVE_NUMBER} 4\n".encode())
+    assert {_LIVE: b"1\n2\n"} == unpacked(host, good)
+
+    with pytest.raises(CopyError):
+        unpacked(host, sent(**lease, sizes_0=sizes))
 
 
 # --- write ----------------------------------------------------------------------------------
 
 CONTENT = b"address\n192.0.2.1\n"
-
-
-@pytest.fixture
-def open_path() -> Iterator[Path]:
-    """A directory that other users may enter; pytest's own are closed to them."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture
@@ -221,11 +306,6 @@ def kea(open_path: Path) -> Path:
         os.chown(directory / name, *owner())
     os.chown(directory, *owner())
     return open_path
-
-
-def owner() -> tuple[int, int]:
-    entry = pwd.getpwnam(USER)
-    return entry.pw_uid, entry.pw_gid
 
 
 def write(kea: Path, given: str | None = None) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -38,10 +37,10 @@ def expired(survey: Survey) -> Survey:
 
 
 def silent_for(survey: Survey, seconds: int) -> Survey:
-    status = copy.deepcopy(survey.status)
-    remote = status["arguments"]["high-availability"][0]["ha-servers"]["remote"]
-    remote.update({"age": seconds, "communication-interrupted": seconds > 60})
-    return replace(survey, status=status)
+    reported = survey.status
+    assert reported is not None and reported.ha is not None
+    remote = replace(reported.ha.remote, age_s=seconds, communication_interrupted=seconds > 60)
+    return replace(survey, status=replace(reported, ha=replace(reported.ha, remote=remote)))
 
 
 def test_a_healthy_pair_is_left_alone() -> None:

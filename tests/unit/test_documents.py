@@ -497,11 +497,17 @@ class TestDifferences:
 
 class TestUnits:
     @pytest.mark.parametrize(
-        "text", [documents.render_dhcp4_drop_in(), documents.render_agent_drop_in()]
+        "text",
+        [
+            documents.render_dhcp4_drop_in("bookworm"),
+            documents.render_dhcp4_drop_in("trixie"),
+            documents.render_agent_drop_in(),
+        ],
+        ids=["dhcp4 on bookworm", "dhcp4 on trixie", "agent"],
     )
     def test_the_service_comes_back_and_keeps_its_files_to_itself(self, text: str) -> None:
         """After a crash, after any number of failed starts; with the exact mode that Kea wants."""
-        unit = configparser.RawConfigParser()
+        unit = configparser.RawConfigParser(strict=False)  # some settings are lists of lines
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read_string(text)
 

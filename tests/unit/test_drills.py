@@ -11,7 +11,9 @@ import pytest
 from kea_ha import drill_report, drills, layout, leases
 from kea_ha.drill_report import Figures, Report
 from kea_ha.drills import KINDS, Told
+from kea_ha.foreign import ForeignError
 from kea_ha.settings import Pair
+from kea_ha.survey import Interface
 from tests.unit.drills import MADE, PRIMARY_KILLED
 from tests.unit.surveys import accepted, lab_pair
 
@@ -119,12 +121,11 @@ def test_what_a_clock_that_was_ahead_has_logged_is_no_later_than_what_follows() 
     """Else it would be taken for a part of the next drill, or of one that is still to come."""
     survey = accepted("host-1")
     *_, (last, state) = drills.transitions(survey, 0.0)
-    log = survey.log.splitlines(keepends=True)
-    ahead = next(line for line in reversed(log) if "HA_STATE_TRANSITION" in line)
-    early, late = ahead[:10], "2099-01-01"
-    log.insert(log.index(ahead), ahead.replace(early, late, 1))
+    log = list(survey.log)
+    ahead = next(line for line in reversed(log) if line.id == "HA_STATE_TRANSITION")
+    log.insert(log.index(ahead), replace(ahead, time=ahead.time.replace(year=2099)))
 
-    seen = drills.transitions(replace(survey, log="".join(log)), 0.0)
+    seen = drills.transitions(replace(survey, log=tuple(log)), 0.0)
 
     assert [(last, state), (last, state)] == list(seen[-2:])
 
@@ -152,14 +153,12 @@ def test_free_addresses_are_those_of_the_pools_that_nobody_has() -> None:
 
 
 def test_clients_ask_on_the_card_that_is_in_a_subnet_of_the_pair() -> None:
-    shown = (
-        "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever\n"
-        "2: mgmt    inet 192.168.77.4/24 brd 192.168.77.255 scope global mgmt\\       valid_lft\n"
-        "3: lan0.5    inet 192.168.1.10/24 scope global lan0.5\\       valid_lft forever\n"
-    )
-    assert ("lan0.5", FAST.settings.subnets[0]) == drills.network_of(FAST, shown)
-    assert drills.network_of(FAST, shown.replace("192.168.1.", "192.168.2.")) is None
-    assert drills.network_of(FAST, "") is None
+    others = [Interface("lo", True, ("127.0.0.1",)), Interface("mgmt", True, ("192.168.77.4",))]
+    card = Interface("lan0.5", True, ("10.9.8.7", "192.168.1.10"))
+    assert ("lan0.5", FAST.settings.subnets[0]) == drills.network_of(FAST, [*others, card])
+    elsewhere = replace(card, addresses=("10.9.8.7", "192.168.2.10"))
+    assert drills.network_of(FAST, [*others, elsewhere]) is None
+    assert drills.network_of(FAST, []) is None
 
 
 def test_the_state_at_a_moment_is_the_last_one_before_it() -> None:
@@ -173,16 +172,17 @@ def test_two_clients_with_one_address_are_found() -> None:
     told = {
         "acks": [[1.0, "192.168.1.2"]],
         "waits": [0.1],
-        "leases": {"a": "192.168.1.100", "b": "192.168.1.101", "c": "192.168.1.100"},
+        "leases": {f"02:00:00:00:00:0{n}": f"192.168.1.{a}" for n, a in enumerate((100, 101, 100))},
         "unserved": [],
         "clients": 3,
         "last_arrival": 2.0,
         "twice": ["192.168.1.120"],
         "refused": [],
     }
-    assert ("192.168.1.100", "192.168.1.120") == Told.read(json.dumps(told)).given_twice
-    with pytest.raises(KeyError):
-        Told.read("{}")
+    read = Told.read(json.dumps(told).encode())
+    assert ("192.168.1.100", "192.168.1.120") == read.given_twice
+    with pytest.raises(ForeignError):
+        Told.read(b"{}")
 
 
 SCRIPTED = [kind for kind in KINDS.values() if kind.fault]

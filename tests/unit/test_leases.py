@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -129,7 +130,9 @@ def test_a_last_line_that_is_partly_written_is_dropped() -> None:
         line(6).replace(",1500,", ",1_5,"),
         line(6) + ",one,more",
         "192.0.2.6,02:0" + line(7),
+        "x" * (1 << 16) + line(6),
     ],
+    ids=lambda broken: broken[:40],
 )
 def test_a_row_that_cannot_be_read_is_left_out_and_counted(broken: str) -> None:
     """As Kea does, which goes on with the next one."""
@@ -159,6 +162,18 @@ def test_an_empty_file_is_one_that_kea_was_about_to_begin() -> None:
     for begun in (b"", b"address,hwa"):
         found = leases.load({FIRST: content(line(5)), LEASES: begun})
         assert (KEA_2_6, 1) == (found.header, len(found.rows))
+
+
+def test_a_file_is_read_from_where_it_is_here_as_by_its_content(tmp_path: Path) -> None:
+    """Half a million leases are not held in memory twice."""
+    files = {FIRST: content(line(5), line(6)), LEASES: content(line(5, lifetime=0)) + b"192.0.2"}
+    here = {}
+    for number, (path, held) in enumerate(files.items()):
+        here[path] = tmp_path / f"lease-file-{number}"
+        here[path].write_bytes(held)
+
+    assert leases.load(files) == leases.load(here)
+    assert (1, 0) == leases.count(files) == leases.count(here)
 
 
 # --- merged ---------------------------------------------------------------------------------
@@ -281,6 +296,19 @@ def sets(draw: st.DrawFn) -> LeaseSet:
         for path, lines in zip(present, cut, strict=True)
     }
     return leases.load(files)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(leases.FILES),
+        st.lists(rows | st.just("broken")).map(lambda lines: content(*lines)),
+    )
+)
+def test_leases_are_counted_without_keeping_them(files: dict[str, bytes]) -> None:
+    """As many as are found when they are kept."""
+    found = leases.load(files)
+
+    assert (found.in_use, found.unreadable) == leases.count(files)
 
 
 @given(st.lists(sets(), max_size=2), st.lists(sets(), max_size=2))

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
+    load_ssh_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
@@ -465,8 +466,10 @@ def test_with_a_passphrase_the_cas_keys_are_encrypted(directory: Path) -> None:
     store = Store.open(directory, "lab", PASSPHRASE)
     for ca in ("peers-ca", "api-ca"):
         content = (directory / f"{ca}.key").read_bytes()
-        assert b"BEGIN ENCRYPTED PRIVATE KEY" in content
-        assert load_pem_private_key(content, PASSPHRASE.encode())
+        assert load_ssh_private_key(content, PASSPHRASE.encode())
+        for other in (None, b"another"):
+            with pytest.raises((TypeError, ValueError)):
+                load_ssh_private_key(content, other)
     pem = store.sign_peer(csr(new_key()), name="host-1", address="192.168.1.2")
     assert check_identity(pem, store.peers_anchor_pem) == ()
 

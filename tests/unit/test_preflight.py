@@ -16,7 +16,8 @@ from kea_ha.pki import Authority
 from kea_ha.preflight import Agreed, DhcpAnswer, Path, Seen, problems, warnings
 from kea_ha.settings import Pair, Problem
 from kea_ha.survey import Interface, Listener, Survey, Unit
-from tests.unit.surveys import as_planned, lab_pair, survey_of
+from tests.unit import surveys
+from tests.unit.surveys import in_state, lab_pair, survey_of
 
 PAIR = lab_pair()
 ANCHORS = Anchors(
@@ -28,8 +29,8 @@ ANCHORS = Anchors(
 def accepted(**of_first: Any) -> dict[str, Seen]:
     """Both hosts of an accepted pair; the first one's survey with some facts replaced."""
     return {
-        "host-1": Seen(replace(as_planned(PAIR, "host-1"), **of_first)),
-        "host-2": Seen(as_planned(PAIR, "host-2")),
+        "host-1": Seen(surveys.accepted("host-1", **of_first)),
+        "host-2": Seen(surveys.accepted("host-2")),
     }
 
 
@@ -48,7 +49,7 @@ def fresh(**facts: Any) -> dict[str, Seen]:
             state={},
             started_from={},
             status=None,
-            leases=0,
+            leases=False,
         )
 
     return {"host-1": Seen(replace(bare("host-1"), **facts)), "host-2": Seen(bare("host-2"))}
@@ -291,23 +292,16 @@ def test_a_change_of_a_healthy_live_pair_is_no_obstacle() -> None:
 
 def unfinished(**facts: Any) -> Survey:
     state = {"pair": "lab server1", "unfinished": "rolling out since yesterday"}
-    status = {
-        "arguments": {"high-availability": [{"ha-servers": {"local": {"scopes": []}}}]},
-        "result": 0,
-    }
-    given = {"state": state, "status": status, "leases": 0, **facts}
-    return replace(survey_of("host-1"), **given)
+    waiting = in_state(survey_of("host-1"), "waiting", [])
+    return replace(waiting, **{"state": state, "leases": False, **facts})
 
 
 def test_an_unfinished_rollout_is_continued_until_clients_rely_on_it() -> None:
     """Marked, not serving and without leases: free to change. Serving, or with leases: live."""
-    serving = {
-        "arguments": {"high-availability": [{"ha-servers": {"local": {"scopes": ["server1"]}}}]},
-        "result": 0,
-    }
+    serving = in_state(survey_of("host-1"), "partner-down", ["server1"]).status
 
     assert not is_live(unfinished())
-    assert is_live(unfinished(leases=1))
+    assert is_live(unfinished(leases=True))
     assert is_live(unfinished(status=serving))
     assert is_live(survey_of("host-1"))
 
@@ -351,13 +345,13 @@ def test_an_adoption_that_was_cut_off_goes_on_over_the_leases_of_the_old_server(
     """They are why it is adopted at all."""
     state = {"pair": "lab server1", "unfinished": "adopting since yesterday"}
 
-    assert not is_live(unfinished(state=state, leases=5))
+    assert not is_live(unfinished(state=state, leases=True))
 
 
 def test_our_own_table_is_no_foreign_firewall() -> None:
     """Left by a rollout with the firewall on, it keeps the partner from the API's port alone."""
     seen = fresh()
-    ours = replace(seen["host-2"].survey, firewall="table inet kea_ha {}")
+    ours = replace(seen["host-2"].survey, firewall=True)
     paths = (Path("192.168.1.3", 8001, "dropped"), Path("192.168.1.3", 8000, "dropped"))
     seen = {"host-1": replace(seen["host-1"], paths=paths), "host-2": Seen(ours)}
 
