@@ -19,6 +19,8 @@ from kea_ha.survey import Survey
 
 #: What is found of a server whose package was upgraded while it ran on.
 OLD_PROGRAM = "the running kea-dhcp4 is no longer the installed one"
+#: Kea's Lease File Cleanup, which is started with whatever sockets kea-dhcp4 has open.
+_CLEANUP = "kea-lfc"
 _WEAK_TLS = ("SSL", "TLSv1", "TLSv1.0", "TLSv1.1")
 
 
@@ -41,6 +43,11 @@ def link_findings(pair: Pair, node: Node, survey: Survey) -> tuple[str, ...]:
         return (f"{node.name} is in {state}: {status.explain_state(state, node.role)}",)
     found = [f"{node.name}: {f}" for f in status.judge_link(reported, heartbeat(pair, survey))]
     recent = alarms(pair, node, survey).recent
+    if survey.log_since is None:
+        found.append(
+            f"{node.name}: nothing could be read of {layout.LOG}, so that whether there is an "
+            "alarm cannot be told"
+        )
     found += [f"{node.name}'s log: {words}" for words in journal.summary(recent)]
     return tuple(found)
 
@@ -290,6 +297,8 @@ def _socket_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     for protocol, port, process in expected:
         holders = survey.holders(protocol, port)
         names = {name for holder in holders for name, _ in holder.processes}
+        if "kea-dhcp4" in names:
+            names.discard(_CLEANUP)
         if not holders:
             yield f"{node.name}: nothing listens on {port}/{protocol}"
         # The kernel keeps 15 characters of a process's name.

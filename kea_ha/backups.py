@@ -37,6 +37,8 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 #: What all files of a backup may have together, and its list of them. Bytes.
 _LARGEST = 2 << 30
 _LARGEST_SUMS = 1 << 20
+#: How large a file is that is kept in memory: any document.
+_IN_MEMORY = 4 << 20
 _AGAIN = "use another backup: this one cannot be trusted"
 
 
@@ -51,11 +53,19 @@ class BackupError(Exception):
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup that was found whole. ``hosts``: by host, its files' content by path on the host."""
+    """A backup that was found whole. ``hosts``: by host, its files' content by path on the host.
+
+    Of a file that is large there is in its place where it is.
+    """
 
     directory: Path
     pair: str
-    hosts: Mapping[str, Mapping[str, bytes]] = field(repr=False)
+    hosts: Mapping[str, Mapping[str, bytes | Path]] = field(repr=False)
+
+    def documents(self, host: str) -> dict[str, bytes]:
+        """The files of a host but for large ones, which no document is."""
+        files = self.hosts.get(host, {})
+        return {path: content for path, content in files.items() if isinstance(content, bytes)}
 
 
 def write(
@@ -113,10 +123,11 @@ def read(directory: Path) -> Backup:
         raise BackupError("not finished: the run that wrote it was ended", _AGAIN)
     files = dict(_verified(directory))
     try:
-        about = foreign.json_value(files.get(_ABOUT, b""), _ABOUT)
+        told = files.get(_ABOUT, b"")
+        about = foreign.json_value(told if isinstance(told, bytes) else b"", _ABOUT)
     except ForeignError as error:
         raise BackupError(str(error), _AGAIN) from error
-    hosts: dict[str, dict[str, bytes]] = {}
+    hosts: dict[str, dict[str, bytes | Path]] = {}
     match about:
         case {"pair": str(pair), "hosts": dict(named)}:
             for host, paths in named.items():
@@ -125,8 +136,10 @@ def read(directory: Path) -> Backup:
     raise BackupError(f"{_ABOUT} does not say whose backup it is", _AGAIN)
 
 
-def _files_of(host: str, paths: object, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    found = {}
+def _files_of(
+    host: str, paths: object, files: Mapping[str, bytes | Path]
+) -> dict[str, bytes | Path]:
+    found: dict[str, bytes | Path] = {}
     for path in paths if isinstance(paths, list) else [None]:
         if not isinstance(path, str):
             raise BackupError(f"{_ABOUT} does not say what it has of {foreign.cut(host)}", _AGAIN)
@@ -152,33 +165,38 @@ def _named(
             yield f"{host}{path}", content
 
 
-def _verified(directory: Path) -> Iterator[tuple[str, bytes]]:
+def _verified(directory: Path) -> Iterator[tuple[str, bytes | Path]]:
     try:
-        listed = _content_of(directory, _SUMS, _LARGEST_SUMS)
+        listed, _ = _content_of(directory, _SUMS, _LARGEST_SUMS)
     except OSError as error:
         raise BackupError(f"{_SUMS} cannot be read ({_reason(error)})", _AGAIN) from error
     left = _LARGEST
-    for number, line in enumerate(foreign.lines(listed), 1):
+    for number, line in enumerate(foreign.lines(listed if isinstance(listed, bytes) else b""), 1):
         found = _SUM_LINE.fullmatch(line)
         if found is None or not _is_inside(found[2]):
             raise BackupError(f"{_SUMS} is damaged: line {number}", _AGAIN)
         digest, name = found.groups()
         try:
-            content = _content_of(directory, name, left)
+            content, digest_here = _content_of(directory, name, left)
         except OSError as error:
             raise BackupError(
                 f"{foreign.cut(name)} cannot be read ({_reason(error)})", _AGAIN
             ) from error
-        left -= len(content)
-        if sha256(content).hexdigest() != digest:
+        left -= _size_of(content)
+        if digest_here != digest:
             raise BackupError(
                 f"{foreign.cut(name)} is damaged: it is not what {_SUMS} says", _AGAIN
             )
         yield name, content
 
 
-def _content_of(directory: Path, name: str, most: int) -> bytes:
-    """A file of the backup itself: no link on the way to it, no pipe, no more bytes than that.
+def _size_of(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _content_of(directory: Path, name: str, most: int) -> tuple[bytes | Path, str]:
+    """A file of the backup itself, and its SHA-256: no link on the way to it, no pipe, no more
+    bytes than that. A large one stays where it is.
 
     :raises OSError: when it is something else, or not there.
     """
@@ -194,8 +212,14 @@ def _content_of(directory: Path, name: str, most: int) -> bytes:
             raise OSError(errno.EINVAL, "it is no file")
         if about.st_size > most:
             raise OSError(errno.EFBIG, "it is too large")
+        digest, kept = sha256(), []
         with os.fdopen(os.dup(handle), "rb") as file:
-            return file.read(most)
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+                if about.st_size <= _IN_MEMORY:
+                    kept.append(piece)
+        content = b"".join(kept) if about.st_size <= _IN_MEMORY else directory / name
+        return content, digest.hexdigest()
     finally:
         os.close(handle)
 

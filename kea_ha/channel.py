@@ -15,6 +15,11 @@ from typing import Any, Final, Protocol
 
 import gevent
 from paramiko import RSAKey, SSHException, Transport
+from paramiko.packet import Packetizer
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.connectors.ssh import SSHConnector
+
+from kea_ha import foreign
 
 #: What a host may answer to one command, in bytes, unless it goes elsewhere as it comes.
 MOST: Final = 16 << 20
@@ -23,6 +28,12 @@ MOST_COMPLAINTS: Final = 1 << 20
 #: The largest packet of ssh that is read, in bytes: RFC 4253 (6.1) has every side take 35000, and
 #: OpenSSH sends no larger ones than 256 KiB. paramiko would collect 4 GiB.
 LARGEST_PACKET: Final = 1 << 20
+#: What a host may say before ssh begins, in bytes: RFC 4253 (4.2) has lines of 255.
+LONGEST_GREETING: Final = 1 << 16
+#: How long connecting may take, in seconds; pyinfra's own limit is on each answer of the host.
+CONNECTING_S: Final = 90
+#: How long is waited to say goodbye on a channel, in seconds.
+_GOODBYE_S: Final = 3
 _PIECE: Final = 65536
 
 
@@ -65,32 +76,64 @@ def run(
     :raises TooMuch: when it prints more than ``most`` bytes.
     :raises CutOff, OSError, EOFError, SSHException: when the connection does not carry it.
     """
-    with gevent.Timeout(limit_s, TimeoutError(f"not ended after {limit_s:g} s")):
-        transport = client.get_transport() if client is not None else None
-        if transport is None:
-            raise CutOff("there is no connection")
-        channel = transport.open_session(timeout=limit_s)
-        reading: list[gevent.Greenlet] = []
-        try:
-            channel.settimeout(limit_s)
-            channel.exec_command(command)
-            out: list[bytes] = []
-            err: list[bytes] = []
-            reading = [
-                gevent.spawn(_write, channel, given),
-                gevent.spawn(_read, channel.recv, most, sink or out.append),
-                gevent.spawn(_read, channel.recv_stderr, MOST_COMPLAINTS, err.append),
-            ]
-            for job in gevent.iwait(reading):
-                if (failed := job.get()) is not None:
-                    raise failed
-            code = channel.recv_exit_status()
-        finally:
-            gevent.killall(reading, block=False)
-            channel.close()
+    try:
+        with gevent.Timeout(limit_s, TimeoutError(f"not ended after {limit_s:g} s")):
+            return _run(client, command, given, limit_s, most, sink)
+    except (TimeoutError, TooMuch, CutOff, OSError, EOFError, SSHException):
+        raise
+    except Exception as error:  # whatever odd words of a host bring about in the library
+        raise CutOff(foreign.cut(str(error)) or type(error).__name__) from error
+
+
+def _run(
+    client: Client | None,
+    command: str,
+    given: bytes,
+    limit_s: float,
+    most: int,
+    sink: Callable[[bytes], object] | None,
+) -> Said:
+    transport = client.get_transport() if client is not None else None
+    if transport is None:
+        raise CutOff("there is no connection")
+    channel = transport.open_session(timeout=limit_s)
+    reading: list[gevent.Greenlet] = []
+    try:
+        channel.settimeout(limit_s)
+        channel.exec_command(command)
+        out: list[bytes] = []
+        err: list[bytes] = []
+        reading = [
+            gevent.spawn(_write, channel, given),
+            gevent.spawn(_read, channel.recv, most, sink or out.append),
+            gevent.spawn(_read, channel.recv_stderr, MOST_COMPLAINTS, err.append),
+        ]
+        for job in gevent.iwait(reading):
+            if (failed := job.get()) is not None:
+                raise failed
+        code = channel.recv_exit_status()
+    finally:
+        gevent.killall(reading, block=False)
+        _let_go(transport, channel)
     if code < 0:
         raise CutOff("the connection ended before the command did")
     return Said(code, b"".join(out), b"".join(err))
+
+
+def _let_go(transport: Any, channel: Any) -> None:
+    """Close a channel; a connection on which even that cannot be said is ended."""
+    closing = gevent.spawn(_close, channel)
+    closing.join(timeout=_GOODBYE_S)
+    if not closing.ready():
+        for one in (getattr(transport, "packetizer", None), getattr(transport, "sock", None)):
+            if one is not None:
+                with suppress(Exception):
+                    one.close()
+
+
+def _close(channel: Any) -> None:
+    with suppress(Exception):
+        channel.close()
 
 
 # What goes wrong in these is given back: raised there, gevent would print it.
@@ -119,26 +162,61 @@ def _read(
 
 
 def guard(client: Client | None, *, silence_s: float) -> None:
-    """Have a connection neither wait for long for a silent host, nor collect a packet without end.
-
-    Of paramiko's own accord a channel is waited for for an hour.
-    """
+    """Have no channel of a connection be waited for longer; of paramiko's own accord, an hour."""
     transport = client.get_transport() if client is not None else None
-    if transport is None:
-        return
-    transport.channel_timeout = silence_s
-    packetizer = getattr(transport, "packetizer", None)
-    if packetizer is None or hasattr(packetizer, "read_all_of_any_size"):
-        return
-    packetizer.read_all_of_any_size = packetizer.read_all
+    if transport is not None:
+        transport.channel_timeout = silence_s
 
-    def read_all(size: int, check_rekey: bool = False) -> bytes:
-        if size > LARGEST_PACKET:
-            raise SSHException(f"the host announced a packet of {size} bytes")
-        whole: bytes = packetizer.read_all_of_any_size(size, check_rekey)
+
+def harden() -> None:
+    """Have every connection of this process stay within limits, before it is authenticated too.
+
+    Packets and greetings have a size, other hosts go on while one floods, and whatever a host
+    brings about while it is connected to ends as pyinfra's own error of that host.
+    """
+    refuse_sha1()
+    packetizer: Any = Packetizer
+    connector: Any = SSHConnector
+    read_all, readline, connect = packetizer.read_all, packetizer.readline, connector.connect
+
+    def bounded_read_all(self: Any, n: int, check_rekey: bool = False) -> bytes:
+        if n > LARGEST_PACKET:
+            raise SSHException(f"the host announced a packet of {n} bytes")
+        gevent.sleep(0)  # a host that always has more to say leaves nobody else a turn
+        whole: bytes = read_all(self, n, check_rekey)
         return whole
 
-    packetizer.read_all = read_all
+    def bounded_readline(self: Any, timeout: float) -> str:
+        greeting = self._read_timeout
+        seen = 0
+
+        def counted(limit: float) -> bytes:
+            nonlocal seen
+            piece: bytes = greeting(limit)
+            seen += len(piece)
+            if seen > LONGEST_GREETING:
+                raise SSHException("the host's greeting has no end")
+            return piece
+
+        self._read_timeout = counted
+        try:
+            line: str = readline(self, timeout)
+        finally:
+            del self._read_timeout
+        return line
+
+    def bounded_connect(self: Any) -> None:
+        try:
+            with gevent.Timeout(CONNECTING_S, TimeoutError(f"not connected in {CONNECTING_S} s")):
+                connect(self)
+        except ConnectError:
+            raise
+        except Exception as error:
+            words = foreign.cut(str(error)) or type(error).__name__
+            raise ConnectError(f"Could not connect ({words})") from error
+
+    packetizer.read_all, packetizer.readline = bounded_read_all, bounded_readline
+    connector.connect = bounded_connect
 
 
 #: RSA with SHA-1, as a host's key and as a user's: paramiko 4 takes such a signature also where

@@ -344,7 +344,13 @@ def _nothing(reason: str) -> Commands:
 
 
 def _numbered(items: Sequence[object]) -> str:
-    return "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))
+    listed = [f"{number}. {item}" for number, item in enumerate(items[:_MOST_LISTED], 1)]
+    more = len(items) - len(listed)
+    return "\n".join([*listed, f"and {more} more"] if more else listed)
+
+
+#: How many findings are shown: nobody reads more, and what is above must not scroll away.
+_MOST_LISTED = 50
 
 
 def _count(items: Sequence[object], noun: str) -> str:

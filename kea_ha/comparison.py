@@ -31,7 +31,7 @@ HOST_OWN: Final = re.compile(
 def parse_document(text: str) -> dict[str, Any]:
     """Kea's JSON with `//`, `#` and `/* */` comments, as data; ValueError says what is wrong."""
     try:
-        document = json_value(_COMMENT_OR_STRING.sub(_without_comment, text), "the document")
+        document = json_value(_without_comments(text), "the document")
     except ForeignError as error:
         raise ValueError(str(error)) from error
     if not isinstance(document, dict):
@@ -39,15 +39,35 @@ def parse_document(text: str) -> dict[str, Any]:
     return document
 
 
-_COMMENT_OR_STRING: Final = re.compile(
-    r'"(?:\\.|[^"\\])*"' r"|//[^\n]*|\#[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?", re.DOTALL
-)
+_OPENS: Final = re.compile(r'"|//|#|/\*')
+_IN_STRING: Final = re.compile(r'["\\]')
 
 
-def _without_comment(match: re.Match[str]) -> str:
-    found = match.group()
-    # The lines stay, so that a parser's message names the line of the file.
-    return found if found.startswith('"') else "\n" * found.count("\n")
+def _without_comments(text: str) -> str:
+    """The text without its comments; the lines stay, so that a parser names the right one.
+
+    In one pass: a string or a comment that is not closed goes to the end.
+    """
+    parts: list[str] = []
+    begin = 0
+    while found := _OPENS.search(text, begin):
+        at, end = found.start(), len(text)
+        if found.group() == '"':
+            inside = found.end()
+            while stop := _IN_STRING.search(text, inside):
+                inside = stop.end() + (stop.group() == "\\")
+                if stop.group() == '"':
+                    end = inside
+                    break
+            parts.append(text[begin:end])
+        else:
+            closing = "*/" if found.group() == "/*" else "\n"
+            stop_at = text.find(closing, found.end())
+            if stop_at >= 0:
+                end = stop_at + (len(closing) if closing == "*/" else 0)
+            parts += (text[begin:at], "\n" * text.count("\n", at, end))
+        begin = end
+    return "".join((*parts, text[begin:]))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def _unpacked(
     found: dict[str, bytes | Path] = {}
     for number, path in enumerate(plain):
         if f"document.{number}" in where:
-            content = frames.value_at(said, where[f"document.{number}"])
+            content = frames.value_at(said, where[f"document.{number}"], LARGEST_DOCUMENT)
             if len(content) >= LARGEST_DOCUMENT:
                 raise ForeignError(f"{path} is larger than {LARGEST_DOCUMENT} bytes")
             found[path] = content

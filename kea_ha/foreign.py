@@ -79,7 +79,12 @@ def lines(said: bytes) -> Iterator[str]:
     ``str.splitlines`` also splits at ten others, which would make two lines of what a host took
     for one. What is no UTF-8 is replaced.
     """
-    yield from text(said).removesuffix("\n").split("\n") if said else ()
+    begin, end = 0, len(said) - said.endswith(b"\n")
+    while said and begin <= end:
+        at = said.find(b"\n", begin, end)
+        at = end if at < 0 else at
+        yield text(said[begin:at])
+        begin = at + 1
 
 
 def text(said: bytes) -> str:

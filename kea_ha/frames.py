@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import b64decode
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from mmap import mmap
+from types import MappingProxyType
 from typing import Final
 
 from kea_ha.foreign import ForeignError
@@ -25,6 +26,8 @@ END: Final = "end"
 
 _NAME = re.compile(rb"[a-z][a-z_]{0,30}(?:\.[0-9]{1,10})?")
 _LONGEST_NAME = 50
+#: What most values have at the very most, in bytes: tables of a host's packages, sockets, cards.
+USUAL_SIZE: Final = 256 << 10
 #: What a script sends is some dozens, with what a login prints beside it.
 _MOST_LINES = 10_000
 
@@ -43,21 +46,34 @@ def finish() -> str:
     return f"put {END} </dev/null\n"
 
 
-def read(said: bytes, known: Collection[str], token: str = TOKEN) -> dict[str, bytes]:
+def read(
+    said: bytes,
+    known: Collection[str],
+    token: str = TOKEN,
+    largest: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, bytes]:
     """The values that a script of ours sent, by their names.
 
     ``known``: the names that were asked for; one that ends in ``.*`` stands for all its numbers.
+    ``largest``: how many bytes a value of a kind may have, if not as few as most.
 
-    :raises ForeignError: when it was cut short, tells something else, or tells something twice.
+    :raises ForeignError: when it was cut short, tells something else, tells something twice, or
+        tells too much of something.
     """
-    return {name: value_at(said, where) for name, where in find(said, known, token).items()}
+    found = {}
+    for name, where in find(said, known, token).items():
+        most = largest.get(name.partition(".")[0], USUAL_SIZE)
+        found[name] = value_at(said, where, most)
+    return found
 
 
-def value_at(said: bytes | mmap, where: slice) -> bytes:
-    """The value whose base64 is there.
+def value_at(said: bytes | mmap, where: slice, most: int = USUAL_SIZE) -> bytes:
+    """The value whose base64 is there, of at most so many bytes.
 
-    :raises ForeignError: when it came damaged.
+    :raises ForeignError: when it came damaged, or is larger.
     """
+    if where.stop - where.start > most * 4 // 3 + 4:
+        raise ForeignError(f"a value of the answer has more than {most} bytes")
     try:
         return b64decode(said[where], validate=True)
     except ValueError as error:

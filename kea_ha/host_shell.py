@@ -87,18 +87,20 @@ close_tls() {{
 close_to_others() {{
   [ ! -L "$1" ] || refuse "$1" 'a link'
   install -d -o {user} -g {user} -m 0750 "$1"
-  as_kea find -P "$1" -xdev -user {user} ! -type l -perm /007 -exec chmod o-rwx {{}} + ||
+  as_kea find -P "$1" -xdev -type d \\( ! -readable -o ! -executable \\) -prune -o \\
+    -user {user} ! -type l -perm /007 -exec chmod o-rwx {{}} + ||
     refuse "$1" 'kept from being closed, by a process of {user}'
   as_kea find -P "$1" -xdev -type f ! -user {user} -perm /007 -execdir sh -c '
     umask 077; [ ! -w . ] || for file; do
       cp --no-dereference --preserve=timestamps "$file" "$file.kea-ha" &&
         mv -f "$file.kea-ha" "$file"
-    done' sh {{}} + 2>/dev/null
+    done' sh {{}} + 2>/dev/null || :
   find -P "$1" -mindepth 1 -xdev -type d -user root -prune -print0 |
     xargs -0 -r -n 1 sh -c '
       cd "$1" 2>/dev/null && [ "$(pwd -P)" = "$1" ] && [ "$(stat -c %u .)" = 0 ] || exit 0
-      find . -xdev -type d -exec chmod o-rwx,g-w {{}} \\;
-      find . -xdev -type f -links 1 -perm /007 -exec chmod o-rwx {{}} +' sh
+      find . -xdev -type d ! -user root -prune -o -type d -exec chmod o-rwx,g-w {{}} \\;
+      find . -xdev -type d ! -user root -prune -o \\
+        -type f -user root -links 1 -perm /007 -exec chmod o-rwx {{}} +' sh
   return 0
 }}
 """

@@ -98,6 +98,10 @@ _ALARM_PATTERN = re.compile(r"HA_INVALID_PARTNER_STATE_|HA_CONFIG_LEASE_\w*DISAB
 _NO_LISTENER = "CmdHttpListener::run failed"
 
 _USUAL_START_S = 0.2
+#: Of one message: how many lines after its first are taken, and how many characters.
+_MOST_LINES, _LONGEST = 20, 4000
+#: How many kinds of alarms are told one by one.
+_MOST_KINDS = 30
 
 _HANDSHAKE_ID = "HTTP_CONNECTION_HANDSHAKE_FAILED"
 _HANDSHAKE = re.compile(r"TLS handshake with (?P<address>\S+) failed with (?P<reason>.*)")
@@ -119,7 +123,7 @@ def parse_log(raw_lines: Iterable[str]) -> tuple[LogLine, ...]:
     def finish() -> None:
         if rest and lines:
             last = lines[-1]
-            whole = "\n".join((last.text, *rest))
+            whole = "\n".join((last.text, *rest))[:_LONGEST]
             lines[-1] = LogLine(last.time, last.severity, last.logger, last.process, last.id, whole)
         rest.clear()
 
@@ -127,7 +131,8 @@ def parse_log(raw_lines: Iterable[str]) -> tuple[LogLine, ...]:
         match = _LINE.fullmatch(raw)
         time = time_of(match["time"]) if match else None
         if match is None or time is None:
-            rest.append(raw)
+            if len(rest) < _MOST_LINES:
+                rest.append(raw)
             continue
         finish()
         lines.append(
@@ -190,11 +195,13 @@ def summary(found: Sequence[LogLine]) -> tuple[str, ...]:
     kinds: dict[str, list[LogLine]] = {}
     for line in found:
         kinds.setdefault(line.id, []).append(line)
-    return tuple(
+    told = tuple(
         f"{name} {'once' if len(group) == 1 else f'{len(group)} times, last'} "
         f"at {group[-1].time:%Y-%m-%d %H:%M:%S}: {group[-1].text}{_meaning(group[-1])}"
-        for name, group in kinds.items()
+        for name, group in list(kinds.items())[:_MOST_KINDS]
     )
+    more = len(kinds) - len(told)
+    return (*told, f"and {more} more kinds of messages") if more > 0 else told
 
 
 def first_contact_attempted(

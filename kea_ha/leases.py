@@ -28,6 +28,8 @@ _LEAST = COLUMNS.index("hostname") + 1
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 #: Longer than any row of Kea's, in bytes: a user context is some hundreds.
 _LONGEST_LINE = 1 << 16
+#: Of how many addresses leases are read: each takes some 600 bytes here.
+_MOST_ADDRESSES = 1_000_000
 #: What Kea takes for a column that an older file lacks; the others are then empty.
 _DEFAULTS = {"state": "0", "pool_id": "0"}
 
@@ -122,6 +124,7 @@ def load(files: Mapping[str, bytes | Path]) -> LeaseSet:
         header = columns or header
         if isinstance(row, Row):
             rows[row.address] = row
+            _require_few(len(rows))
         else:
             unreadable += row
     return LeaseSet(header, rows, unreadable)
@@ -141,9 +144,15 @@ def count(files: Mapping[str, bytes | Path]) -> tuple[int, int]:
             unreadable += row
         elif row.in_use:
             in_use.add(int(row.address))
+            _require_few(len(in_use))
         else:
             in_use.discard(int(row.address))
     return len(in_use), unreadable
+
+
+def _require_few(addresses: int) -> None:
+    if addresses > _MOST_ADDRESSES:
+        raise LeaseFileError(f"leases of more than {_MOST_ADDRESSES} addresses are not read")
 
 
 def _read(files: Mapping[str, bytes | Path]) -> Iterator[tuple[tuple[str, ...], Row | int]]:

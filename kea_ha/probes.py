@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gevent
-from paramiko import SSHException
 from pyinfra import host
 from pyinfra.api.host import Host
 
@@ -324,11 +323,11 @@ def _through(via: Host, address: str, port: int) -> Callable[[], controls.Stream
             channel: controls.Stream = client.get_transport().open_channel(
                 "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=controls.TIMEOUT_S
             )
-        except (SSHException, EOFError) as error:
+        except Exception as error:  # ssh's own, and whatever odd words of a host bring about
+            reason = foreign.cut(str(error.args[-1] if error.args else type(error).__name__))
             raise OSError(
-                f"the ssh server of {via.name} does not forward to {address} port {port}: "
-                f"{error.args[-1]} (nothing listens there, or its sshd_config says "
-                "AllowTcpForwarding no)"
+                f"the ssh server of {via.name} does not forward to {address} port {port}: {reason} "
+                "(nothing listens there, or its sshd_config says AllowTcpForwarding no)"
             ) from error
         return channel
 

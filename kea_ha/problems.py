@@ -70,7 +70,7 @@ def is_secret(path: str) -> bool:
     A path is the names from the outside in, with dots between them, and places in lists in
     brackets.
     """
-    *around, name = re.sub(r"\[[^]]*\]", "", path).split(".")
+    *around, name = re.sub(r"\[[^][]*\]", "", path).split(".")
     if _OWN_NAMES in around:
         return False
     return _SECRET.search(name) is not None or (name == _OF_A_HEADER and _HEADERS in around)

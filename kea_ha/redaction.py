@@ -30,7 +30,7 @@ def without_secrets(text: str) -> str | None:
     named = any(is_secret(found["name"]) for found in _MEMBER.finditer(text))
     if hidden == document and not (named and not _has_name(document)):
         return text
-    return _HEADING + json.dumps(hidden, indent=2, ensure_ascii=False) + "\n"
+    return _HEADING + json.dumps(hidden, indent=2) + "\n"
 
 
 def _has_name(value: object) -> bool:

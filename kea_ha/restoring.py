@@ -98,7 +98,8 @@ def notes(pair: Pair, backup: Backup, surveys: Mapping[str, Survey]) -> Iterator
     unreadable = sum(one.unreadable for one in _sets(backup))
     if unreadable:
         yield f"left out of the backup: {unreadable} rows that cannot be read, nor could Kea"
-    for host, files in backup.hosts.items():
+    for host in backup.hosts:
+        files = backup.documents(host)
         live = surveys[host].files if host in surveys else {}
         for path in layout.DOCUMENTS:
             saved = sha256(files[path]).hexdigest() if path in files else ""
@@ -140,7 +141,7 @@ def restoration(
 def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
     """Why this backup's documents are no state of the pair's to put back."""
     wanted = {layout.SETTINGS_FILE, layout.UNITS_FILE, f"{layout.KEPT_DIR}{layout.KEA_CONF}"}
-    found = [node for node in pair.nodes if wanted <= backup.hosts.get(node.name, {}).keys()]
+    found = [node for node in pair.nodes if wanted <= backup.documents(node.name).keys()]
     for node in pair.nodes:
         if node not in found:
             yield Problem(
@@ -151,7 +152,7 @@ def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
                 where=node.name,
             )
     for node in found:
-        for path, what in _odd(backup.hosts[node.name]):
+        for path, what in _odd(backup.documents(node.name)):
             yield Problem(
                 "the backup",
                 f"one whose {path} {what}",
@@ -159,7 +160,7 @@ def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
                 "use another backup: somebody else wrote into this one",
                 where=node.name,
             )
-    if len({backup.hosts[node.name][layout.SETTINGS_FILE] for node in found}) > 1:
+    if len({backup.documents(node.name)[layout.SETTINGS_FILE] for node in found}) > 1:
         yield Problem(
             "the backup",
             "of a moment at which the two hosts were accepted with different settings",

@@ -147,7 +147,7 @@ def before_connecting() -> None:
     _catch_signals()
     _quiet_paramiko()
     screen.guard()
-    channel.refuse_sha1()
+    channel.harden()
     problems = [*_unfit_options(options), *_unfit_arguments(options)]
     try:
         _loading = True

@@ -70,11 +70,22 @@ def parse(document: Mapping[str, Any]) -> Running:
     )
     threads = dhcp4["multi-threading"]
     return Running(
-        heartbeat=timedelta(milliseconds=relationship["heartbeat-delay"]),
-        sync_timeout=timedelta(milliseconds=relationship["sync-timeout"]),
+        heartbeat=_delay(relationship["heartbeat-delay"]),
+        sync_timeout=_delay(relationship["sync-timeout"]),
         threads=Threads(int(threads["thread-pool-size"]), int(threads["packet-queue-size"])),
         subnets={int(one["id"]): str(one["subnet"]) for one in dhcp4["subnet4"]},
         peers={
             str(one["name"]): (str(one["url"]), str(one["role"])) for one in relationship["peers"]
         },
     )
+
+
+def _delay(value: Any) -> timedelta:
+    """A delay, of what the settings allow: by it is waited."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LONGEST_MS:
+        raise ValueError(f"{value!r} is no delay")
+    return timedelta(milliseconds=value)
+
+
+#: The longest that a setting may be. ms.
+_LONGEST_MS = 3_600_000

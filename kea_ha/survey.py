@@ -80,6 +80,8 @@ _LOG_TAKEN: Final = 8 << 20
 _OF_A_KIND: Final = 300
 _LINE_SIZE: Final = 600
 _OTHER_KINDS: Final = 30
+#: Of all kinds together: Kea has some sixty that tell of a pair.
+_MOST_MESSAGES: Final = 100 * _OF_A_KIND
 #: What is read of a lease file: its first row, and whether there is another.
 _LEASES_SIZE: Final = 4096
 _YEARS = range(2000, 2200)
@@ -280,6 +282,10 @@ _KNOWN = (
 )
 
 
+#: Those of which there may be more than is usual, in bytes.
+_LARGEST = {"contents": _FILES_SIZE, "conf": _FILE_SIZE, "log": _LOG_TAKEN}
+
+
 def build_script(question: Question, token: str = frames.TOKEN) -> str:
     """The survey as one shell script."""
     quoted = foreign.quoted
@@ -429,7 +435,7 @@ def parse_survey(answer: bytes, question: Question, token: str = frames.TOKEN) -
     :raises SurveyError: when it is cut short, or says something that cannot be.
     """
     try:
-        return _build(frames.read(answer, _KNOWN, token), question)
+        return _build(frames.read(answer, _KNOWN, token, _LARGEST), question)
     except ForeignError as error:
         raise SurveyError(str(error)) from error
 
@@ -548,7 +554,7 @@ def _policy(said: bytes) -> dict[str, tuple[tuple[str, str], ...]]:
             if words[1] != "(none)":
                 rows.append((foreign.version(words[1]), "candidate"))
         elif line.startswith((" *** ", "     ")) and 0 < len(words) <= 3 and "/" not in line:
-            version = foreign.version(line.replace("***", "").split()[0])
+            version = foreign.version(next((word for word in words if word != "***"), ""))
         elif line.startswith("        ") and version:
             rows.append((version, line.strip()))
     return {name: tuple(all_rows) for name, all_rows in found.items()}
@@ -772,6 +778,8 @@ def _log(said: bytes) -> tuple[datetime | None, tuple[LogLine, ...]]:
     since = None
     numbered: list[tuple[int, str]] = []
     for line in foreign.lines(said):
+        if len(numbered) > _MOST_MESSAGES:
+            raise ForeignError("its log comes with more messages than were asked for")
         number, _, text = line.partition(":")
         if number == "since":
             since = journal.time_of(text)

@@ -52,7 +52,7 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
         checks.refuse(pair, list(restoring.document_objections(pair, backup)))
         goals = dict.fromkeys((node.name for node in pair.nodes), layout.RESTORED_DIR)
         surveys = {
-            node.name: restoring.accepted_state(read(node), backup.hosts[node.name])
+            node.name: restoring.accepted_state(read(node), backup.documents(node.name))
             for node in pair.nodes
         }
     found = list(changes.undo_objections(pair, surveys, force=force, accept_outage=accept_outage))
@@ -138,7 +138,7 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
         what=f"the documents of the backup cannot be put on {node.name}",
         remedy=AGAIN,
     )
-    units = backup.hosts[node.name][layout.UNITS_FILE].decode(errors="replace")
+    units = backup.documents(node.name)[layout.UNITS_FILE].decode(errors="replace")
     own = {
         layout.KEPT_SETTINGS: goal.settings,
         layout.KEPT_UNITS: units,

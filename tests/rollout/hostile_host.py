@@ -47,6 +47,10 @@ class Door(paramiko.ServerInterface):
         return paramiko.common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        if self.user == "deaf":
+            # This is the thread that reads: from here on nothing is, and the other side drowns.
+            threading.Thread(target=flood, args=(channel.get_transport(),), daemon=True).start()
+            threading.Event().wait()
         # Not before this has been granted, which paramiko does when it returns.
         threading.Timer(0.1, answer, (self.user, channel, command)).start()
         return True
@@ -65,6 +69,17 @@ def answer(behaviour: str, channel: paramiko.Channel, command: bytes) -> None:
             "password": password,
             "cut": cut,
         }[behaviour](channel, command)
+
+
+def flood(transport: paramiko.Transport) -> None:
+    """Questions that want an answer each, without end."""
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        while True:
+            message = paramiko.Message()
+            message.add_byte(paramiko.common.cMSG_GLOBAL_REQUEST)
+            message.add_string("keepalive@example.org")
+            message.add_boolean(True)
+            transport._send_message(message)
 
 
 def endless(channel: paramiko.Channel, _command: bytes) -> None:

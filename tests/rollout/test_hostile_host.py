@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import pty
 import re
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,14 +136,17 @@ def run(clone: Path, *arguments: str, terminal: bool = False) -> Ended:
     return Ended(process.returncode, bytes(shown), time.monotonic() - begun, usage.ru_maxrss)
 
 
-def must_be_sound(ended: Ended, host: str) -> None:
-    """Not accepted, said so in words for that host, and nothing else happened."""
+def must_be_sound(ended: Ended, host: str, *, asked: bool = True) -> None:
+    """Not accepted, said so in words for that host, and nothing else happened.
+
+    ``asked``: it came so far that a command was run there.
+    """
     text = ended.shown.decode(errors="replace")
     assert ended.status not in (0, None), text
     assert "Traceback" not in text and "defect of this project" not in text, text
     assert not re.search(r"^lab: accepted", text, re.M), text
     assert f"  Host  {host}" in text, text
-    assert "  Step  Connect" not in text, text  # or nothing was asked of it
+    assert asked == ("  Step  Connect" not in text), text
     assert ended.peak < LARGEST, f"{ended.peak} KiB"
     # Of control sequences only the colours that pyinfra sets.
     assert not re.search(
@@ -171,7 +177,7 @@ def test_a_hostile_host_ends_its_own_part_of_a_run(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", [*COMMANDS[1:], "runbook/backup.py"])
-@pytest.mark.parametrize("behaviour", [*AT_ONCE, "silent"])
+@pytest.mark.parametrize("behaviour", [*AT_ONCE, "silent", "deaf"])
 def test_no_command_is_stopped_by_a_hostile_host(
     clone: Path, server: tuple[int, Path], behaviour: str, command: str
 ) -> None:
@@ -199,6 +205,68 @@ def test_on_a_terminal_no_verdict_is_forged_and_nobody_is_asked_for_a_password(
 
     must_be_sound(Ended(ended.status, ended.shown.replace(b"\r\n", b"\n"), 0, ended.peak), "lab-1")
     assert b"sudo password" not in ended.shown
+
+
+def ssh_packet(content: bytes, length: int | None = None) -> bytes:
+    """A packet of ssh before anything is encrypted (RFC 4253, 6), of this length if not its own."""
+    padding = 8 - (len(content) + 5) % 8 + 4
+    length = 1 + len(content) + padding if length is None else length
+    return struct.pack(">IB", length, padding) + content + bytes(padding)
+
+
+#: What a host says to whoever connects, before any key has been seen: once, and then without end.
+STRANGERS = {
+    "greeting without end": (b"", b"A" * 4096),
+    "lines without end": (b"", b"welcome\r\n" * 400),
+    "packet without end": (b"SSH-2.0-x\r\n" + struct.pack(">IB", 0x7FFFFFFC, 4), bytes(65536)),
+    "names of no kind": (
+        b"SSH-2.0-x\r\n" + ssh_packet(b"\x14" + bytes(16) + b"\0\0\0\2\xff\xfe" + bytes(41)),
+        b"",
+    ),
+    "silence": (b"", b""),
+}
+
+
+@contextmanager
+def stranger(first: bytes, again: bytes) -> Iterator[int]:
+    """Something that listens, and speaks so; the port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def speak(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.sendall(first)
+                while again:
+                    connection.sendall(again)
+                while connection.recv(65536):
+                    pass
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(
+                        target=speak, args=(listener.accept()[0],), daemon=True
+                    ).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_whoever_answers_in_a_hosts_place_is_not_connected_to(clone: Path, kind: str) -> None:
+    """Before its key is known it may say anything: neither memory, time nor words run out."""
+    with stranger(*STRANGERS[kind]) as port:
+        (clone / "known_hosts").touch()
+        inventory = pair_of("lab", "root", port, clone / "known_hosts")
+        (clone / "inventory.py").write_text(
+            f"from kea_ha.run import before_connecting\n{inventory}before_connecting()\n"
+        )
+
+        ended = run(clone, "-y", "inventory.py", "runbook/verify.py")
+
+    must_be_sound(ended, "lab-1", asked=False)
+    assert ended.seconds < PATIENCE_S
 
 
 def test_other_pairs_go_on(ground: World, tree: Tree, tmp_path: Path) -> None:

@@ -218,3 +218,17 @@ def test_a_certificate_with_less_than_a_third_of_its_life_is_a_note() -> None:
 
     assert "" == findings(known)
     assert any("less than a third" in note for note in acceptance.notes(PAIR, known))
+
+
+def test_a_lease_file_cleanup_holds_no_port_of_its_own() -> None:
+    """Kea starts it with its own sockets open, once an hour for a moment."""
+
+    def cleaning(survey: Survey) -> Survey:
+        found = tuple(
+            replace(one, processes=(*one.processes, ("kea-lfc", 99))) for one in survey.listeners
+        )
+        return replace(survey, listeners=found)
+
+    held = [p for one in cleaning(as_planned(PAIR, "host-1")).listeners for p in one.processes]
+    assert ("kea-lfc", 99) in held
+    assert "held by kea-dhcp4" not in findings(evidence(cleaning))
