@@ -87,8 +87,10 @@ close_tls() {{
 close_to_others() {{
   [ ! -L "$1" ] || refuse "$1" 'a link'
   install -d -o {user} -g {user} -m 0750 "$1"
-  as_kea find -P "$1" -xdev -type d \\( ! -readable -o ! -executable \\) -prune -o \\
-    -user {user} ! -type l -perm /007 -exec chmod o-rwx {{}} + ||
+  # Kea's own cleanup may take a file away meanwhile.
+  as_kea find -P "$1" -xdev -ignore_readdir_race \\
+    -type d \\( ! -readable -o ! -executable \\) -prune -o \\
+    -user {user} ! -type l -perm /007 -exec sh -c 'chmod -f o-rwx "$@" || :' sh {{}} + ||
     refuse "$1" 'kept from being closed, by a process of {user}'
   as_kea find -P "$1" -xdev -type f ! -user {user} -perm /007 -execdir sh -c '
     umask 077; [ ! -w . ] || for file; do
