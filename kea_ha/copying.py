@@ -88,15 +88,16 @@ def _unpacked(
     where = frames.find(said, asked)
     found: dict[str, bytes | Path] = {}
     for number, path in enumerate(plain):
-        if f"document.{number}" in where:
-            content = frames.value_at(said, where[f"document.{number}"], LARGEST_DOCUMENT)
+        if (name := f"document.{number}") in where:
+            content = frames.value_at(said, path, where[name], LARGEST_DOCUMENT)
             if len(content) >= LARGEST_DOCUMENT:
                 raise ForeignError(f"{path} is larger than {LARGEST_DOCUMENT} bytes")
             found[path] = content
     whole = next((one for one in range(_TRIES) if f"whole.{one}" in where), None)
     if whole is None:
         raise ForeignError("Kea rotated its lease files each time that they were read")
-    sizes = frames.value_at(said, where[f"sizes.{whole}"]) if f"sizes.{whole}" in where else b""
+    name = f"sizes.{whole}"
+    sizes = frames.value_at(said, name, where[name]) if name in where else b""
     for line in foreign.lines(sizes):
         number_, _, size = line.partition(" ")
         number = foreign.number(number_, len(set_) - 1)

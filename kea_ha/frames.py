@@ -63,21 +63,21 @@ def read(
     found = {}
     for name, where in find(said, known, token).items():
         most = largest.get(name.partition(".")[0], USUAL_SIZE)
-        found[name] = value_at(said, where, most)
+        found[name] = value_at(said, name, where, most)
     return found
 
 
-def value_at(said: bytes | mmap, where: slice, most: int = USUAL_SIZE) -> bytes:
-    """The value whose base64 is there, of at most so many bytes.
+def value_at(said: bytes | mmap, name: str, where: slice, most: int = USUAL_SIZE) -> bytes:
+    """The value of this name, whose base64 is there, of at most so many bytes.
 
     :raises ForeignError: when it came damaged, or is larger.
     """
     if where.stop - where.start > most * 4 // 3 + 4:
-        raise ForeignError(f"a value of the answer has more than {most} bytes")
+        raise ForeignError(f"what the answer has for {name} is more than {most} bytes")
     try:
         return b64decode(said[where], validate=True)
     except ValueError as error:
-        raise ForeignError("a value of the answer came damaged") from error
+        raise ForeignError(f"what the answer has for {name} came damaged") from error
 
 
 def find(said: bytes | mmap, known: Collection[str], token: str = TOKEN) -> dict[str, slice]:

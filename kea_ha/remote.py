@@ -189,7 +189,7 @@ def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMM
     answer = ask(on, script, timeout_s=timeout_s)
     if not answer.ok:
         raise Refusal(f"{what}: {answer.words}", remedy)
-    return answer.stdout.decode(errors="replace")
+    return foreign.text(answer.stdout)
 
 
 def carry_out(operation: PyinfraOperation[P], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -177,7 +177,7 @@ def _odd(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
         if content is None:
             continue
         try:
-            document = parse_document(content.decode(errors="replace"))
+            document = parse_document(foreign.text(content))
         except ValueError as error:
             yield path, f"cannot be read: {error}"
             continue
@@ -243,9 +243,9 @@ def accepted_state(survey: Survey, files: Mapping[str, bytes]) -> Survey:
             content = content if path in _PUT_BACK else _own_text(path, survey).encode()
             live = survey.files.get(path)
             mode, owner = (live.mode, live.owner) if live else _usual(path)
-            text = content.decode(errors="replace")
+            text = foreign.text(content)
             kept[path] = RemoteFile(mode, owner, sha256(content).hexdigest(), text)
-    settings = files.get(layout.SETTINGS_FILE, b"").decode(errors="replace")
+    settings = foreign.text(files.get(layout.SETTINGS_FILE, b""))
     return replace(survey, kept=kept, kept_settings=settings)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand
 
-from kea_ha import acceptance, changes, checks, documents, keeping, layout, restoring
+from kea_ha import acceptance, changes, checks, documents, foreign, keeping, layout, restoring
 from kea_ha.backups import Backup
 from kea_ha.facts import change_of_cas, changed, look_at, plan_for, read
 from kea_ha.foreign import ForeignError, json_value, quoted
@@ -138,7 +138,7 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
         what=f"the documents of the backup cannot be put on {node.name}",
         remedy=AGAIN,
     )
-    units = backup.documents(node.name)[layout.UNITS_FILE].decode(errors="replace")
+    units = foreign.text(backup.documents(node.name)[layout.UNITS_FILE])
     own = {
         layout.KEPT_SETTINGS: goal.settings,
         layout.KEPT_UNITS: units,
