@@ -24,6 +24,8 @@ from kea_ha.survey import Survey
 
 #: How much of what a server that is adopted has in a directory of its own is kept. Bytes.
 _KEPT_AT_MOST = 4 << 30
+#: How much of the list of what its owner may not read is kept. Bytes.
+_LEFT_OUT_AT_MOST = 1 << 20
 
 # Packages ------------------------------------------------------------------------------------
 
@@ -149,9 +151,16 @@ do
   if [ ! -d "$dir" ] || is_roots "$dir"; then cp -a "$dir" "$kept$dir.new"
   else
     mkdir "$kept$dir.new"
-    timeout -s KILL 600 setpriv --reuid="$(stat -c %u "$dir")" --regid="$(stat -c %g "$dir")" \\
-      --clear-groups -- tar -cf - -C "$dir" . | timeout -s KILL 601 head -c {_KEPT_AT_MOST} |
+    as_its_owner() {{
+      timeout -s KILL 600 setpriv --reuid="$(stat -c %u "$dir")" --regid="$(stat -c %g "$dir")" \\
+        --clear-groups -- "$@"
+    }}
+    as_its_owner tar -cf - -C "$dir" . | timeout -s KILL 601 head -c {_KEPT_AT_MOST} |
       tar -xf - --no-same-owner --no-same-permissions -C "$kept$dir.new"
+    # What its owner may not read is missing from the archive. Never without a word.
+    as_its_owner find "$dir" -mindepth 1 ! -type l ! -readable -prune |
+      head -c {_LEFT_OUT_AT_MOST} > "$kept$dir.left-out" || true
+    [ -s "$kept$dir.left-out" ] || rm "$kept$dir.left-out"
   fi
   mv "$kept$dir.new" "$kept$dir"
 done"""
