@@ -69,10 +69,11 @@ test-all: lint setup setup-vagrant setup-browser ## the full matrix
 	$(PYTEST)
 
 .PHONY: lint
-lint: venv ## style, and types
+lint: venv ## style, types, and that arrows go one way
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
 
 .PHONY: setup
 setup: ## install what the lab needs (Debian packages, and .venv)

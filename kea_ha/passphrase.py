@@ -12,7 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from kea_ha import pki
+from kea_ha.pki import ca_store
+from kea_ha.pki.certificates import PkiError
 
 
 def main(arguments: list[str]) -> int:
@@ -21,22 +22,25 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m kea_ha.passphrase pki/PAIR", file=sys.stderr)
         return 2
     directory = Path(arguments[0])
-    new = os.environ.get(pki.NEW_PASSPHRASE_VARIABLE)
+    new = os.environ.get(ca_store.NEW_PASSPHRASE_VARIABLE)
     try:
-        if not pki.Store.exists(directory):
-            raise pki.PkiError(f"There are no CAs in {directory}.", "Name a pki/PAIR directory.")
+        if not ca_store.Store.exists(directory):
+            raise PkiError(f"There are no CAs in {directory}.", "Name a pki/PAIR directory.")
         if new is None:
-            raise pki.PkiError(
-                f"{pki.NEW_PASSPHRASE_VARIABLE} is not set.", "Set it to the new passphrase."
+            raise PkiError(
+                f"{ca_store.NEW_PASSPHRASE_VARIABLE} is not set.", "Set it to the new passphrase."
             )
-        store = pki.Store(directory, directory.name, os.environ.get(pki.PASSPHRASE_VARIABLE))
+        store = ca_store.Store(
+            directory, directory.name, os.environ.get(ca_store.PASSPHRASE_VARIABLE)
+        )
         store.change_passphrase(new)
-    except pki.PkiError as error:
+    except PkiError as error:
         print(f"{error.what} {error.remedy}", file=sys.stderr)
         return 1
     print(
         f"The keys of the CAs in {directory} are under the new passphrase: from now on it is the "
-        f"one to set {pki.PASSPHRASE_VARIABLE} to. Copies of {directory} are still under the old."
+        f"one to set {ca_store.PASSPHRASE_VARIABLE} to. "
+        f"Copies of {directory} are still under the old."
     )
     return 0
 

@@ -26,15 +26,18 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory_from_files
 from pyinfra_cli.util import parse_cli_arg
 
-from kea_ha import backups, channel, drills, restoring, screen
-from kea_ha.backups import Backup, BackupError
-from kea_ha.closing import last_words
+from kea_ha.decide import drill_scenarios, restore_plan
+from kea_ha.decide.preflight import Agreed
 from kea_ha.foreign import shown as shown_text
-from kea_ha.preflight import Agreed
-from kea_ha.problems import shown
-from kea_ha.record import RUN
-from kea_ha.remote import guard
-from kea_ha.settings import Node, Pair, Problem, SettingsError, build_pair, check_pairs
+from kea_ha.host import backup_store
+from kea_ha.host.backup_store import Backup, BackupError
+from kea_ha.session import channel, screen
+from kea_ha.session.last_block import last_words
+from kea_ha.session.learned import RUN
+from kea_ha.session.remote import guard
+from kea_ha.settings.build import build_pair, check_pairs
+from kea_ha.settings.model import Node, Pair
+from kea_ha.settings.problems import Problem, SettingsError, shown
 
 #: Arguments of each deploy script, given as ``--data NAME=VALUE``: name -> what it is for.
 ARGUMENTS: Mapping[str, Mapping[str, str]] = {
@@ -120,7 +123,7 @@ def named_backup(host: Host) -> Backup:
 
 def scenarios(host: Host) -> tuple[str, ...]:
     """The scenarios that ``--data scenario=`` names; the one that is usual if none is named."""
-    given = host.data.get("scenario") or next(iter(drills.KINDS))
+    given = host.data.get("scenario") or next(iter(drill_scenarios.KINDS))
     return tuple(str(given).split(","))
 
 
@@ -299,7 +302,7 @@ def _unfit_backup(options: Mapping[str, Any]) -> Iterator[Problem]:
         yield from error.problems
         return
     pair = RUN.pairs.get(RUN.backup.pair)
-    whose = restoring.foreign_backup(pair, RUN.backup)
+    whose = restore_plan.foreign_backup(pair, RUN.backup)
     if pair is None or whose:
         known = ", ".join(RUN.pairs)
         allowed = f"a backup of a pair of this inventory: {known}"
@@ -339,7 +342,7 @@ def _read_backup(given: Any) -> Backup:
     :raises SettingsError: with what is wrong with it.
     """
     if given is None:
-        known = ", ".join(backups.newest(backups.BACKUPS_DIR))
+        known = ", ".join(backup_store.newest(backup_store.BACKUPS_DIR))
         problem = Problem(
             "--data from",
             "not given",
@@ -348,7 +351,7 @@ def _read_backup(given: Any) -> Backup:
         )
         raise SettingsError([problem])
     try:
-        return backups.read(Path(str(given)))
+        return backup_store.read(Path(str(given)))
     except BackupError as error:
         problem = Problem(
             "--data from", f"{given}, {error.what}", "a backup as it was written", error.remedy
@@ -358,10 +361,13 @@ def _read_backup(given: Any) -> Backup:
 
 def _unfit_scenarios(options: Mapping[str, Any]) -> Iterator[Problem]:
     given = _override_data(options["data"]).get("scenario")
-    wrong = [one for one in str(given).split(",") if one not in drills.KINDS]
+    wrong = [one for one in str(given).split(",") if one not in drill_scenarios.KINDS]
     if "runbook/drill.py" in RUN.scripts and given is not None and wrong:
         yield Problem(
-            "--data scenario", ", ".join(wrong), f"some of {', '.join(drills.KINDS)}", "name those"
+            "--data scenario",
+            ", ".join(wrong),
+            f"some of {', '.join(drill_scenarios.KINDS)}",
+            "name those",
         )
 
 

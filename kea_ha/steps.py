@@ -2,7 +2,7 @@
 
 ``deploy.py`` calls these in the documented order. Each is a pyinfra deploy, so that its operations
 carry the step's name on the screen, and each concerns one host or the pair. What an operation does
-stands in ``operations`` and ``marks`` (they put things in order) and in ``checks`` (they look).
+stands in the package ``operations`` (one thing on one host) and in ``commands`` (a live pair).
 
 pyinfra runs an operation on all hosts at once and goes on with the others when one fails, so the
 steps of one host are followed by ``checks.hold_together``: an operation on both, at which the other
@@ -14,24 +14,21 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from kea_ha import (
-    authorities,
-    checks,
-    drilling,
-    identities,
+from kea_ha.commands import (
+    backup_and_restore,
+    ca_change,
+    failover_drill,
+    kea_upgrade,
     maintenance,
-    marks,
-    operations,
     recovery,
-    rolling,
-    saving,
-    undoing,
-    upgrading,
+    rolling_change,
+    undo_change,
 )
-from kea_ha.backups import Backup
-from kea_ha.preflight import Agreed
-from kea_ha.record import RUN
-from kea_ha.settings import Node, Pair
+from kea_ha.decide.preflight import Agreed
+from kea_ha.host.backup_store import Backup
+from kea_ha.operations import checks, host_marks, identities, put_in_order
+from kea_ha.session.learned import RUN
+from kea_ha.settings.model import Node, Pair
 
 hold_together = checks.hold_together
 
@@ -49,7 +46,7 @@ def called(node: Node) -> str:
 @deploy("0 Pre-flight")
 def take_lock(pair: Pair, node: Node) -> None:
     """Keep a second operator out, one host after the other in the same order for everyone."""
-    marks.lock(name=f"Hold {called(node)} for this run", node=node)
+    host_marks.lock(name=f"Hold {called(node)} for this run", node=node)
 
 
 @deploy("0 Pre-flight")
@@ -70,34 +67,36 @@ def roll(pair: Pair) -> None:
 
     Of a pair that has nothing to change, or is not live yet, nothing happens here.
     """
-    rolling.announce(name="Say what changes of a live pair", pair=pair)
+    rolling_change.announce(name="Say what changes of a live pair", pair=pair)
     for turn, which in enumerate(("first", "second")):
-        rolling.change(name=f"Change the {which} server, its partner serving", pair=pair, turn=turn)
+        rolling_change.change(
+            name=f"Change the {which} server, its partner serving", pair=pair, turn=turn
+        )
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's change")
-    rolling.restart_together(name="Restart both at once, if that was accepted", pair=pair)
-    rolling.settle_together(name="See both healthy after that, or undo it", pair=pair)
+    rolling_change.restart_together(name="Restart both at once, if that was accepted", pair=pair)
+    rolling_change.settle_together(name="See both healthy after that, or undo it", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
 
 
 @deploy("CA")
 def change_cas(pair: Pair, stage: str, *, agreed: Agreed) -> None:
     """Go on to the next stage of a change of CAs; the hosts follow by a rolling change."""
-    authorities.change_cas(name=f"Go on to: {stage}", pair=pair, stage=stage, force=agreed.force)
+    ca_change.change_cas(name=f"Go on to: {stage}", pair=pair, stage=stage, force=agreed.force)
     hold_together(name="Both hosts go on", pair=pair, after="changing the CAs")
 
 
 @deploy("CA")
 def end_change_of_cas(pair: Pair) -> None:
     """Forget the old CAs, on the hosts and here."""
-    marks.forget_before(name="Remove what could bring the old CAs back", pair=pair)
+    host_marks.forget_before(name="Remove what could bring the old CAs back", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="forgetting the old CAs")
-    authorities.end_change(name="Keep the new CAs alone", pair=pair)
+    ca_change.end_change(name="Keep the new CAs alone", pair=pair)
 
 
 @deploy("Drill")
 def agree_to_drill(pair: Pair, names: tuple[str, ...], *, agreed: Agreed) -> None:
     """Say what each scenario costs its clients, and see that somebody has agreed to it."""
-    drilling.decide(
+    failover_drill.decide(
         name="Say what it costs", pair=pair, names=names, accept_outage=agreed.accept_outage
     )
     hold_together(name="Both hosts go on", pair=pair, after="agreeing to it")
@@ -106,14 +105,14 @@ def agree_to_drill(pair: Pair, names: tuple[str, ...], *, agreed: Agreed) -> Non
 @deploy("Drill")
 def drill(pair: Pair, name: str) -> None:
     """Make one failure happen under load, measure, and put everything back."""
-    drilling.drill(name=f"Go through {name}", pair=pair, scenario=name)
+    failover_drill.drill(name=f"Go through {name}", pair=pair, scenario=name)
     hold_together(name="Both hosts go on", pair=pair, after=name)
 
 
 @deploy("Drill")
 def report(pair: Pair, names: tuple[str, ...]) -> None:
     """Write the report, and fail if it is worse than the settings imply."""
-    drilling.report(name="Write the report", pair=pair, names=names)
+    failover_drill.report(name="Write the report", pair=pair, names=names)
 
 
 @deploy("Recover")
@@ -136,7 +135,7 @@ def restore_documents(pair: Pair, backup: Backup, *, agreed: Agreed) -> None:
 
 
 def _put_back(pair: Pair, backup: Backup | None, agreed: Agreed) -> None:
-    undoing.decide(
+    undo_change.decide(
         name="Judge both hosts together",
         pair=pair,
         backup=backup,
@@ -144,42 +143,42 @@ def _put_back(pair: Pair, backup: Backup | None, agreed: Agreed) -> None:
         accept_outage=agreed.accept_outage,
     )
     hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
-    rolling.announce(name="Say what is put back", pair=pair)
+    rolling_change.announce(name="Say what is put back", pair=pair)
     node = this_node(pair)
-    undoing.begin(name="Try the earlier document", pair=pair, node=node, backup=backup)
+    undo_change.begin(name="Try the earlier document", pair=pair, node=node, backup=backup)
     hold_together(name="Both hosts go on", pair=pair, after="trying the earlier documents")
-    undoing.mark_begun(name="Mark it as under way", pair=pair, node=node)
+    undo_change.mark_begun(name="Mark it as under way", pair=pair, node=node)
     hold_together(name="Both hosts go on", pair=pair, after="marking the hosts")
     for turn, which in enumerate(("first", "second")):
-        undoing.undo(name=f"Put back the {which} server's state", pair=pair, turn=turn)
+        undo_change.undo(name=f"Put back the {which} server's state", pair=pair, turn=turn)
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's undo")
-    undoing.undo_together(name="Put back both at once, if that was accepted", pair=pair)
+    undo_change.undo_together(name="Put back both at once, if that was accepted", pair=pair)
     hold_together(name="Both hosts go on", pair=pair, after="undoing both at once")
-    undoing.keep(name="Take it for what was accepted last", pair=pair, node=node)
+    undo_change.keep(name="Take it for what was accepted last", pair=pair, node=node)
     hold_together(name="Both hosts go on", pair=pair, after="keeping what was put back")
-    undoing.end(name="Mark it as done", pair=pair, node=node, backup=backup)
+    undo_change.end(name="Mark it as done", pair=pair, node=node, backup=backup)
 
 
 @deploy("Upgrade")
 def plan_upgrade(pair: Pair, *, agreed: Agreed) -> None:
     """Learn which Kea there is for both hosts, and refuse or say what will be upgraded."""
-    upgrading.refresh(name="See the host, and which Kea there is for it", node=this_node(pair))
+    kea_upgrade.refresh(name="See the host, and which Kea there is for it", node=this_node(pair))
     hold_together(name="Both hosts go on", pair=pair, after="looking at both hosts")
-    upgrading.decide(name="Judge both hosts together", pair=pair, force=agreed.force)
+    kea_upgrade.decide(name="Judge both hosts together", pair=pair, force=agreed.force)
 
 
 @deploy("Upgrade")
 def upgrade(pair: Pair) -> None:
     """Upgrade one server after the other, its partner serving meanwhile."""
     for turn, which in enumerate(("first", "second")):
-        upgrading.upgrade(name=f"Upgrade the {which} server", pair=pair, turn=turn)
+        kea_upgrade.upgrade(name=f"Upgrade the {which} server", pair=pair, turn=turn)
         hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's upgrade")
 
 
 @deploy("Upgrade")
 def end_upgrade(pair: Pair) -> None:
     """Forget what an older Kea was accepted with, after the pair was accepted with the new one."""
-    marks.forget_before(name="Remove the state of an older Kea", pair=pair, if_upgraded=True)
+    host_marks.forget_before(name="Remove the state of an older Kea", pair=pair, if_upgraded=True)
 
 
 @deploy("0 Pre-flight")
@@ -206,14 +205,14 @@ def bring_back(pair: Pair, node: Node) -> None:
 @deploy("Backup")
 def back_up(pair: Pair) -> None:
     """Documents and leases of both hosts to the operator's machine; the servers go on serving."""
-    saving.read(name="Read documents and leases", node=this_node(pair))
-    saving.keep(name="Write them to this machine", pair=pair)
+    backup_and_restore.read(name="Read documents and leases", node=this_node(pair))
+    backup_and_restore.keep(name="Write them to this machine", pair=pair)
 
 
 @deploy("Restore")
 def restore(pair: Pair, backup: Backup, *, force: bool) -> None:
     """Merge the leases of a backup with those of both hosts, and see the pair healthy."""
-    saving.restore(
+    backup_and_restore.restore(
         name="Bring the leases of the backup back", pair=pair, backup=backup, force=force
     )
     hold_together(name="Both hosts go on", pair=pair, after="bringing the leases back")
@@ -223,10 +222,10 @@ def restore(pair: Pair, backup: Backup, *, force: bool) -> None:
 def identify(pair: Pair, *, agreed: Agreed) -> None:
     """Give both hosts what they need to know each other; nothing of Kea is there yet."""
     node = this_node(pair)
-    marks.mark_unfinished(
+    host_marks.mark_unfinished(
         name="Mark the rollout as under way", pair=pair, node=node, adopt=agreed.adopt
     )
-    operations.prerequisites(name="Install openssl, curl and the DHCP probe", node=node)
+    put_in_order.prerequisites(name="Install openssl, curl and the DHCP probe", node=node)
     identities.identity(
         name="Give the host its certificate for its partner", pair=pair, node=node, which="ha"
     )
@@ -239,24 +238,24 @@ def identify(pair: Pair, *, agreed: Agreed) -> None:
 def install(pair: Pair, node: Node) -> None:
     """Kea, and the Control Agent if wanted, on one host; nothing starts yet."""
     on = f"on {called(node)}"
-    operations.adopt(name=f"Keep what was {on} before", node=node)
-    operations.packages(name=f"Install Kea {on}, not started", pair=pair, node=node)
-    operations.ownership(name=f"Close Kea's directories {on}", pair=pair, node=node)
+    put_in_order.adopt(name=f"Keep what was {on} before", node=node)
+    put_in_order.packages(name=f"Install Kea {on}, not started", pair=pair, node=node)
+    put_in_order.ownership(name=f"Close Kea's directories {on}", pair=pair, node=node)
 
 
 @deploy("2 Configure")
 def configure(pair: Pair, node: Node) -> None:
     """Documents as checked candidates, then the daemons on them."""
     on = f"on {called(node)}"
-    put, run = operations.document, operations.service
+    put, run = put_in_order.document, put_in_order.service
     put(name=f"Write the drop-ins {on}", pair=pair, node=node, which="drop_ins")
     put(name=f"Check and write kea-dhcp4.conf {on}", pair=pair, node=node, which="dhcp4")
     put(name=f"Check and write kea-ctrl-agent.conf {on}", pair=pair, node=node, which="agent")
-    operations.agent_password(name=f"Make the agent's password file {on}", pair=pair, node=node)
+    put_in_order.agent_password(name=f"Make the agent's password file {on}", pair=pair, node=node)
     put(name=f"Check and write the firewall table {on}", pair=pair, node=node, which="firewall")
-    operations.firewall(name=f"Load the firewall table {on}", pair=pair, node=node)
+    put_in_order.firewall(name=f"Load the firewall table {on}", pair=pair, node=node)
     put(name=f"Write the expiry timer {on}", pair=pair, node=node, which="support")
-    operations.expiry_timer(name=f"Start the expiry timer {on}", node=node)
+    put_in_order.expiry_timer(name=f"Start the expiry timer {on}", node=node)
     run(name=f"Run kea-dhcp4 {on}", pair=pair, node=node, which="dhcp4")
     run(name=f"Run the Control Agent {on}", pair=pair, node=node, which="agent")
     checks.answers(name=f"Wait until they answer {on}", pair=pair, node=node)
@@ -292,7 +291,9 @@ def accept(pair: Pair) -> None:
     read(pair)
     hold_together(name="Both hosts go on", pair=pair, after="reading both hosts")
     verify(pair)
-    marks.mark_accepted(name="Mark the pair as accepted, and keep its state", pair=pair, node=node)
+    host_marks.mark_accepted(
+        name="Mark the pair as accepted, and keep its state", pair=pair, node=node
+    )
 
 
 def read(pair: Pair) -> None:

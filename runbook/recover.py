@@ -11,7 +11,9 @@ from functools import partial
 
 from pyinfra import host
 
-from kea_ha import pki, recovery, run, steps
+from kea_ha import run, steps
+from kea_ha.commands import recovery
+from kea_ha.pki import ca_store
 
 pair = run.begin(host)
 agreed = run.agreed(host)
@@ -27,7 +29,7 @@ if pair:
 
     # What a lost machine knew must not open anything any longer: Kea knows no revocation.
     lost = partial(recovery.was_rebuilt, pair)
-    for stage in host.loop(pki.STAGES):
+    for stage in host.loop(ca_store.STAGES):
         steps.change_cas(pair, stage, agreed=agreed, _if=lost)
         steps.look(pair, _if=lost)
         steps.decide(pair, agreed=agreed, only_live=True, _if=lost)

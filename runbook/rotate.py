@@ -12,7 +12,8 @@ afterwards: both CAs are trusted first, then the new ones sign, then the old one
 
 from pyinfra import host
 
-from kea_ha import pki, run, steps
+from kea_ha import run, steps
+from kea_ha.pki import ca_store
 
 pair = run.begin(host)
 agreed = run.agreed(host)
@@ -28,7 +29,7 @@ if pair:
     steps.look(pair)
     steps.decide(pair, agreed=agreed, only_live=True)
     steps.hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
-    for stage in host.loop(pki.STAGES if changes_cas else ("renew",)):
+    for stage in host.loop(ca_store.STAGES if changes_cas else ("renew",)):
         if changes_cas:
             steps.change_cas(pair, stage, agreed=agreed)
         steps.look(pair)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kea_ha import drill_report
-from kea_ha.drill_report import Report, to_html
+from kea_ha.decide import drill_report
+from kea_ha.decide.drill_report import Report, to_html
 from tests.browser.chromium import Chromium, running
 from tests.unit.drills import PRIMARY_KILLED, REPORT
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kea_ha.documents import parse_document
+from kea_ha.kea.config_diff import parse_document
 from lab import AnyLab, LabError, VirtualLab, places
 
 T = TypeVar("T")

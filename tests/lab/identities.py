@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from kea_ha.pki import Store
+from kea_ha.pki.ca_store import Store
 from lab import Lab
 from tests.lab.bench import give
 

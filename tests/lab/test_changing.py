@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kea_ha import layout
-from kea_ha.pki import Store
+from kea_ha.pki.ca_store import Store
 from lab import Lab
 from tests.lab import bench, identities
 from tests.lab.bench import DEPLOY, FAST, HOSTS, UNITS, Clone

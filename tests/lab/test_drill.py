@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kea_ha import drill_report, drills
-from kea_ha.drill_report import Report
+from kea_ha.decide import drill_report, drill_scenarios
+from kea_ha.decide.drill_report import Report
 from lab import Lab
 from tests.lab import bench
 from tests.lab.bench import FAST, HOSTS, UNITS, Clone, Outcome
@@ -94,7 +94,7 @@ BRINGS = {
 
 
 def test_every_scenario_has_its_test() -> None:
-    assert set(BRINGS) | {"primary-killed", "standby-killed"} == set(drills.KINDS)
+    assert set(BRINGS) | {"primary-killed", "standby-killed"} == set(drill_scenarios.KINDS)
 
 
 @pytest.mark.slow
@@ -111,7 +111,9 @@ def test_a_scenario_is_as_good_as_the_settings_imply(lab: Lab, operator: Clone, 
     print(scenario.name, scenario.figures, scenario.implied)
     assert scenario.passed
     assert scenario.implied.longest_gap_s is not None
-    assert scenario.figures.longest_gap_s <= scenario.implied.longest_gap_s + drills.MARGIN_S
+    assert (
+        scenario.figures.longest_gap_s <= scenario.implied.longest_gap_s + drill_scenarios.MARGIN_S
+    )
     for host, states in BRINGS[name].items():
         seen = [state for _, state in scenario.states[host][1:]]
         assert set(states) <= set(seen), scenario.states

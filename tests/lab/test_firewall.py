@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kea_ha.pki import Store
+from kea_ha.pki.ca_store import Store
 from lab import Lab
 from tests.lab import bench, identities
 from tests.lab.bench import DEPLOY, FAST, HOSTS, Clone

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kea_ha.pki import Store
+from kea_ha.pki.ca_store import Store
 from lab import Lab
 from tests.lab import bench
 from tests.lab.bench import HOSTS, UNITS, Clone, Outcome

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from kea_ha import backups, layout
+from kea_ha import layout
+from kea_ha.host import backup_store
 from tests.rollout.conftest import Accepted, make_operator
 from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn, Tree, World
@@ -121,7 +122,7 @@ def test_a_backup_changes_nothing_on_the_hosts(accepted: Accepted) -> None:
     assert outcome.totals()[:2] == (0, 0)
     outcome.must_say("0 leases of dhcp-a, 0 leases of dhcp-b", "keep pki/ separately")
     (directory,) = (operator.directory / "backups").iterdir()
-    found = backups.read(directory)
+    found = backup_store.read(directory)
     for host in operator.pairs["office"]:
         files = found.hosts[host.name]
         known = (*layout.DOCUMENTS, *layout.ACCEPTED)
@@ -148,7 +149,7 @@ def test_a_host_that_is_off_is_named_and_the_other_one_kept(accepted: Accepted, 
     outcome.must_say(f"Host  {off}\n", f"{off} could not be read", f"0 leases of {other}")
     outcome.must_say("office: not backed up in full.")
     (directory,) = (operator.directory / "backups").iterdir()
-    assert [other] == list(backups.read(directory).hosts)
+    assert [other] == list(backup_store.read(directory).hosts)
     shutil.rmtree(operator.directory / "backups")
 
 
@@ -177,7 +178,7 @@ def test_a_backup_that_does_not_fit_is_refused_before_a_host_is_contacted(
     operator = accepted.operator
     directory = backup(operator)
     other = operator.directory / "backups/other"
-    backups.write(
+    backup_store.write(
         operator.directory / "backups", "branch", datetime(2000, 1, 1, tzinfo=UTC), {"dhcp-a": {}}
     )
     (branch,) = operator.directory.glob("backups/branch-*")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from kea_ha.drill_report import Figures, Implied, Report, Scenario, longest_gap
+from kea_ha.decide.drill_report import Figures, Implied, Report, Scenario, longest_gap
 
 MADE = datetime(2026, 11, 25, 8, 30, 5, 123456, tzinfo=UTC)
 NORMAL = "hot-standby"

@@ -10,12 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kea_ha import keeping, layout
-from kea_ha.live import Anchors
-from kea_ha.pki import Authority
-from kea_ha.plan import Plan, make_plan
-from kea_ha.settings import Pair, build_pair
-from kea_ha.survey import Question, RemoteFile, Survey, parse_survey
+from kea_ha import layout
+from kea_ha.decide.client_impact import Anchors
+from kea_ha.host import accepted_state
+from kea_ha.host.desired_state import Plan, make_plan
+from kea_ha.host.survey import Question, RemoteFile, Survey, parse_survey
+from kea_ha.pki.ca_store import Authority
+from kea_ha.settings.build import build_pair
+from kea_ha.settings.model import Pair
 
 UNIT = layout.DEBIAN.dhcp4_unit
 DATA = Path(__file__).with_name("data")
@@ -105,7 +107,7 @@ def accepted(host: str, **facts: Any) -> Survey:
     """A host of a pair that was accepted as it stands, and has kept that."""
     survey = as_planned(PAIR, host)
     kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
-    settings = keeping.settings_text(PAIR)
+    settings = accepted_state.settings_text(PAIR)
     names = {layout.KEPT_DIR: "second", layout.KEPT_BEFORE_DIR: "first"}
     own = {"kept": kept, "kept_settings": settings, "kept_names": names}
     return replace(survey, **{**own, **facts})

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from kea_ha import acceptance, layout
-from kea_ha.acceptance import Evidence
-from kea_ha.controls import Control
-from kea_ha.journal import parse_log
-from kea_ha.survey import Survey
+from kea_ha import layout
+from kea_ha.decide import acceptance
+from kea_ha.decide.acceptance import Evidence
+from kea_ha.host.port_tests import Control
+from kea_ha.host.survey import Survey
+from kea_ha.kea.log_file import parse_log
 from tests.unit.surveys import as_planned, lab_pair, read, said_by
 
 PAIR = lab_pair()

@@ -17,7 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kea_ha.certificates import (
+from kea_ha.pki.ca_store import Store
+from kea_ha.pki.certificates import (
     CLIENT_AUTH,
     SERVER_AUTH,
     SYSTEM_BUNDLES,
@@ -26,7 +27,6 @@ from kea_ha.certificates import (
     check_identity,
     inspect,
 )
-from kea_ha.pki import Store
 from tests.unit.identities import certificate, csr, key_pem, new_key, pem, public_pem, stranger
 
 ADDRESS = "127.0.0.1"

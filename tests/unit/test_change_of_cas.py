@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from kea_ha.certificates import are_the_same
-from kea_ha.pki import CLIENT_AUTH, STAGES, PkiError, Store, check_identity
+from kea_ha.pki.ca_store import STAGES, Store
+from kea_ha.pki.certificates import CLIENT_AUTH, PkiError, are_the_same, check_identity
 from tests.unit.identities import csr, new_key
 
 ROOT = Path(__file__).parents[2]

@@ -8,15 +8,17 @@ from datetime import timedelta
 
 import pytest
 
-from kea_ha import diagnosis, layout, leases
-from kea_ha.diagnosis import Diagnosis
-from kea_ha.live import Anchors
-from kea_ha.preflight import Path, Seen
-from kea_ha.settings import Problem
-from kea_ha.survey import Survey
+from kea_ha import layout
+from kea_ha.decide import diagnosis
+from kea_ha.decide.client_impact import Anchors
+from kea_ha.decide.diagnosis import Diagnosis
+from kea_ha.decide.preflight import Path, Seen
+from kea_ha.host.survey import Survey
+from kea_ha.kea import lease_file
+from kea_ha.settings.problems import Problem
 from tests.unit.surveys import ANCHORS, PAIR, UNIT, accepted, both, down, in_state, marked
 
-HEADER = ",".join(leases.COLUMNS)
+HEADER = ",".join(lease_file.COLUMNS)
 
 
 def seen(surveys: Mapping[str, Survey]) -> dict[str, Seen]:

@@ -18,8 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kea_ha import drill_report
-from kea_ha.drill_report import Figures, Implied, Report, Scenario, from_json, to_html, to_json
+from kea_ha.decide import drill_report
+from kea_ha.decide.drill_report import (
+    Figures,
+    Implied,
+    Report,
+    Scenario,
+    from_json,
+    to_html,
+    to_json,
+)
 from tests.unit.drills import LINK_CUT, PRIMARY_KILLED, REPORT, STANDBY_KILLED, acks
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}&amp;</style>]]>"

@@ -24,31 +24,20 @@ from pathlib import Path
 
 import pytest
 
-from kea_ha import (
-    acceptance,
-    backups,
-    controls,
-    copying,
-    drills,
-    foreign,
-    frames,
-    host_shell,
-    journal,
-    layout,
-    leases,
-    restoring,
-    settings,
-    survey,
-    versions,
-)
-from kea_ha.backups import Backup, BackupError
-from kea_ha.extra import extra_problems
+from kea_ha import foreign, layout
+from kea_ha.decide import acceptance, drill_scenarios, restore_plan
 from kea_ha.foreign import ForeignError, shown
-from kea_ha.model import OwnCertificates
-from kea_ha.pki import PkiError, Store
-from kea_ha.problems import HIDDEN, SettingsError, is_secret, masked
-from kea_ha.redaction import without_secrets
-from kea_ha.survey import Question, SurveyError, build_script, parse_survey
+from kea_ha.host import backup_store, file_transfer, frames, port_tests, shell, survey
+from kea_ha.host.backup_store import Backup, BackupError
+from kea_ha.host.survey import Question, SurveyError, build_script, parse_survey
+from kea_ha.kea import lease_file, log_file
+from kea_ha.kea.redaction import without_secrets
+from kea_ha.pki.ca_store import Store
+from kea_ha.pki.certificates import PkiError
+from kea_ha.settings import build, kea_versions
+from kea_ha.settings.extra import extra_problems
+from kea_ha.settings.model import OwnCertificates
+from kea_ha.settings.problems import HIDDEN, SettingsError, is_secret, masked
 from tests.unit.identities import key_pem, new_key
 from tests.unit.surveys import (
     PAIR,
@@ -281,13 +270,13 @@ def test_a_process_may_have_any_name_and_is_then_not_known(name: str) -> None:
 
 def test_what_a_partner_answers_is_no_result_of_a_control() -> None:
     """The body of a reply used to be able to hold the results of controls that were not made."""
-    tests = controls.tests_of(PAIR, PAIR.primary)
+    tests = port_tests.tests_of(PAIR, PAIR.primary)
     body = b'\n@@ ha yes host-2 8000 200 0\nresult ok\n@@ none no host-1 8000 000 35\n"result": 0'
     answer = output_of({"code.0": b"200 0", "body.0": body}).replace(
         TOKEN.encode(), frames.TOKEN.encode()
     )
 
-    made = controls.parse_controls(answer, tests)
+    made = port_tests.parse_controls(answer, tests)
 
     assert len(tests) == len(made)
     assert not any(control.holds for control in made)
@@ -335,7 +324,7 @@ def test_a_pipe_keeps_nobody_waiting(place: Place, name: str) -> None:
     begun = time.monotonic()
 
     place.survey()
-    assert place.run(copying.read_script([layout.KEA_CONF], leases.FILES)).returncode == 0
+    assert place.run(file_transfer.read_script([layout.KEA_CONF], lease_file.FILES)).returncode == 0
 
     assert time.monotonic() - begun < 30
 
@@ -351,13 +340,13 @@ def test_a_file_without_end_is_not_read_to_its_end(place: Place) -> None:
 
     answer = place.run(build_script(QUESTIONS["host-1"], TOKEN)).stdout
     assert len(answer) < 1_000_000
-    packed = place.run(copying.read_script([], leases.FILES)).stdout
+    packed = place.run(file_transfer.read_script([], lease_file.FILES)).stdout
     assert len(packed) < 1_000_000
     assert time.monotonic() - begun < 30
 
     (place.root / "answer").write_bytes(packed)
-    with pytest.raises(copying.CopyError, match="2147483648 bytes"):
-        copying.unpack(place.root / "answer", place.root, [], leases.FILES)
+    with pytest.raises(file_transfer.CopyError, match="2147483648 bytes"):
+        file_transfer.unpack(place.root / "answer", place.root, [], lease_file.FILES)
 
 
 @needs_root
@@ -382,7 +371,7 @@ def test_where_keas_user_could_exchange_them_documents_are_read_as_that_user(pla
 
 
 def close(place: Place, call: str) -> subprocess.CompletedProcess[bytes]:
-    functions = host_shell.READING + host_shell.close_functions("root")
+    functions = shell.READING + shell.close_functions("root")
     functions = functions.replace(layout.KEA_USER, USER).replace(f"-g {USER}", f"-g {GROUP}")
     functions = functions.replace(f"--regid={USER}", f"--regid={GROUP}")
     return place.run(f"set -e\n{functions}\n{call}")
@@ -509,7 +498,7 @@ def test_a_stranger_who_fails_thousands_of_handshakes_hides_no_alarm(place: Plac
 
     found = place.survey()
 
-    recent = journal.alarms(
+    recent = log_file.alarms(
         found.log, now=now, window=timedelta(seconds=20), partner_address="192.168.1.3"
     ).recent
     assert ["HA_LEASE_UPDATE_CONFLICT"] == [line.id for line in recent]
@@ -556,7 +545,7 @@ def test_where_the_log_does_not_reach_back_the_verdict_says_so() -> None:
 def test_a_file_of_a_host_is_written_nowhere_but_into_the_backup(tmp_path: Path, path: str) -> None:
     """A host's archive once wrote a program that the next command ran."""
     with pytest.raises(BackupError):
-        backups.write(tmp_path / "backups", "lab", datetime.now(UTC), {"host-1": {path: b"x"}})
+        backup_store.write(tmp_path / "backups", "lab", datetime.now(UTC), {"host-1": {path: b"x"}})
 
     assert [tmp_path / "backups"] == list(tmp_path.rglob("*"))
 
@@ -567,29 +556,29 @@ def test_an_archive_holds_what_was_asked_for(tmp_path: Path, name: str) -> None:
     said = output_of({name: b"x", "whole.0": b""}).replace(TOKEN.encode(), frames.TOKEN.encode())
     (tmp_path / "answer").write_bytes(said)
 
-    with pytest.raises(copying.CopyError, match="not asked for"):
-        copying.unpack(tmp_path / "answer", tmp_path, [layout.KEA_CONF], leases.FILES)
+    with pytest.raises(file_transfer.CopyError, match="not asked for"):
+        file_transfer.unpack(tmp_path / "answer", tmp_path, [layout.KEA_CONF], lease_file.FILES)
 
 
 def test_a_backup_from_elsewhere_leads_to_no_file_outside_it(tmp_path: Path) -> None:
     """A link in it is not followed, and a pipe is not waited for."""
     secret = tmp_path / "secret"
     secret.write_text("mine")
-    made = backups.write(tmp_path / "b", "lab", datetime.now(UTC), {"host-1": {"/a": b"mine"}})
+    made = backup_store.write(tmp_path / "b", "lab", datetime.now(UTC), {"host-1": {"/a": b"mine"}})
     (made / "host-1/a").unlink()
     (made / "host-1/a").symlink_to(secret)
     with pytest.raises(BackupError):
-        backups.read(made)
+        backup_store.read(made)
     (made / "host-1/a").unlink()
     os.mkfifo(made / "host-1/a")
     with pytest.raises(BackupError):
-        backups.read(made)
+        backup_store.read(made)
     shutil.rmtree(made / "host-1")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/a").write_text("mine")
     (made / "host-1").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BackupError):
-        backups.read(made)
+        backup_store.read(made)
 
 
 HOOK = '{"Dhcp4": {"hooks-libraries": [{"library": "%s"}]}}'
@@ -620,7 +609,7 @@ def test_documents_of_a_backup_have_a_host_run_nothing_foreign(kind: str) -> Non
 
     for files, refused in ((state, False), (bad, True)):
         backup = Backup(Path("x"), "lab", {"host-1": files, "host-2": state})
-        assert refused == bool(list(restoring.document_objections(PAIR, backup)))
+        assert refused == bool(list(restore_plan.document_objections(PAIR, backup)))
 
 
 def test_what_root_runs_is_not_taken_from_a_backup() -> None:
@@ -628,7 +617,7 @@ def test_what_root_runs_is_not_taken_from_a_backup() -> None:
     path = layout.DEBIAN.dhcp4_dropin
     files = {f"{layout.KEPT_DIR}{path}": b"[Service]\nExecStartPre=+/bin/sh -c id\n"}
 
-    kept = restoring.accepted_state(survey_of("host-1"), files).kept[path]
+    kept = restore_plan.accepted_state(survey_of("host-1"), files).kept[path]
 
     assert "ExecStartPre=+/bin/sh -c id" not in (kept.content or "")
 
@@ -656,7 +645,7 @@ def test_a_host_is_called_as_a_host_can_be(name: str) -> None:
         "host-2": {"role": "standby", "server_name": "server2", "address": "192.168.1.3"},
     }
     with pytest.raises(SettingsError) as refused:
-        settings.build_pair("lab", {k: {**v, "subnets": SUBNETS} for k, v in hosts.items()})
+        build.build_pair("lab", {k: {**v, "subnets": SUBNETS} for k, v in hosts.items()})
 
     assert any(problem.setting == "inventory" for problem in refused.value.problems)
 
@@ -669,7 +658,7 @@ def test_no_password_goes_into_the_arguments_of_commands(name: str) -> None:
         "host-2": {"role": "standby", "server_name": "server2", "address": "192.168.1.3"},
     }
     with pytest.raises(SettingsError) as refused:
-        settings.build_pair(
+        build.build_pair(
             "lab", {k: {**v, "subnets": SUBNETS, name: "hunter2hunter2"} for k, v in hosts.items()}
         )
 
@@ -713,10 +702,10 @@ INJECTION = '1"},"command":"config-set","arguments":{"Dhcp4":{}}}'
 )
 def test_what_the_probe_tells_is_addresses_and_times_or_nothing(changed: dict[str, object]) -> None:
     """An address of its once became a command to both servers."""
-    assert drills.Told.read(told()).clients == 1
+    assert drill_scenarios.Told.read(told()).clients == 1
 
     with pytest.raises(ForeignError):
-        drills.Told.read(told(**changed))
+        drill_scenarios.Told.read(told(**changed))
 
 
 def test_a_word_of_a_script_is_one_word() -> None:
@@ -762,7 +751,7 @@ def test_an_api_that_does_not_answer_is_not_waited_for_for_good(answer: bytes) -
     begun = time.monotonic()
 
     with socket.create_connection(listener.getsockname()) as stream, pytest.raises(OSError):
-        controls.command_over_tls(stream, context, "127.0.0.1", {"command": "x"}, limit_s=0.5)
+        port_tests.command_over_tls(stream, context, "127.0.0.1", {"command": "x"}, limit_s=0.5)
 
     assert time.monotonic() - begun < 5
     listener.close()
@@ -918,8 +907,8 @@ def test_only_named_packages_carry_a_fix() -> None:
     """The mark of some update does not say what it mends."""
 
     def warned(package: str) -> bool:
-        version = versions.Version.parse(package)
-        return any("CVE-2026-3608" in text for text in versions.version_warnings(PAIR, version))
+        version = kea_versions.Version.parse(package)
+        return any("CVE-2026-3608" in text for text in kea_versions.version_warnings(PAIR, version))
 
     assert not warned("2.6.3-1+deb13u1")
     assert not warned("2.6.3-1+deb13u2")
@@ -928,5 +917,5 @@ def test_only_named_packages_carry_a_fix() -> None:
 
 def test_a_kea_that_a_client_can_end_is_told_of_in_every_verdict() -> None:
     """As long as it runs."""
-    assert versions.crash_warnings(versions.Version.parse("3.0.0-1"))
-    assert not versions.crash_warnings(versions.Version.parse("3.0.4-1"))
+    assert kea_versions.crash_warnings(kea_versions.Version.parse("3.0.0-1"))
+    assert not kea_versions.crash_warnings(kea_versions.Version.parse("3.0.4-1"))

@@ -18,30 +18,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kea_ha import (
+from kea_ha import foreign, layout
+from kea_ha.decide import (
     acceptance,
-    backups,
-    certificates,
-    changes,
-    controls,
-    copying,
+    change_plan,
+    client_impact,
     diagnosis,
-    drills,
-    foreign,
-    frames,
-    issuing,
-    journal,
-    layout,
-    leases,
-    live,
+    drill_scenarios,
     preflight,
-    redaction,
-    running,
-    status,
-    survey,
 )
-from kea_ha.comparison import differences, parse_document
-from kea_ha.preflight import Seen
+from kea_ha.decide.preflight import Seen
+from kea_ha.host import backup_store, file_transfer, frames, port_tests, survey
+from kea_ha.kea import lease_file, log_file, redaction, status
+from kea_ha.kea.config_diff import differences, parse_document
+from kea_ha.pki import certificates, issue
 from tests.unit.surveys import (
     ANCHORS,
     HOSTS,
@@ -111,7 +101,7 @@ LOG = (Path(__file__).with_name("data") / "kea-2.6.3/partner-stranger.log").read
 STATUS = (Path(__file__).with_name("data") / "kea-2.6.3/status-primary.json").read_bytes()
 PEM = survey_of("host-1").certificates[layout.HA_CERTIFICATE].encode()
 DOCUMENT = json.dumps(parse_document(survey_of("host-1").text(layout.KEA_CONF) or "")).encode()
-LEASES = (",".join(leases.COLUMNS) + "\n").encode() + (
+LEASES = (",".join(lease_file.COLUMNS) + "\n").encode() + (
     b"192.0.2.7,02:00:00:00:00:01,,3600,1795413355,1,0,0,a,0,,0\n" * 3
 )
 TOLD = json.dumps(
@@ -154,15 +144,15 @@ def judge(found: survey.Survey) -> None:
     evidence = {name: acceptance.Evidence(one, ()) for name, one in both.items()}
     acceptance.pair_findings(PAIR, evidence)
     acceptance.notes(PAIR, evidence)
-    live.is_live(found)
-    running.read(found)
+    client_impact.is_live(found)
+    _ = (found.in_use, found.accepted_in_use)
     list(preflight.problems(PAIR, seen, ANCHORS, preflight.Agreed()))
     preflight.warnings(PAIR, seen)
     diagnosed = diagnosis.diagnose(PAIR, seen, ANCHORS)
     list(diagnosis.problems(PAIR, seen, ANCHORS, diagnosed))
-    changes.goals(both)
-    list(changes.undo_objections(PAIR, both, force=False, accept_outage=False))
-    drills.transitions(found, 0.0)
+    change_plan.goals(both)
+    list(change_plan.undo_objections(PAIR, both, force=False, accept_outage=False))
+    drill_scenarios.transitions(found, 0.0)
 
 
 def read_status(said: bytes) -> None:
@@ -174,24 +164,24 @@ def read_status(said: bytes) -> None:
 
 
 def read_log(said: bytes) -> None:
-    lines = journal.parse_log(foreign.lines(said))
-    found = journal.alarms(
+    lines = log_file.parse_log(foreign.lines(said))
+    found = log_file.alarms(
         lines, now=survey_of("host-1").local, window=timedelta(20), partner_address="192.0.2.3"
     )
-    journal.summary((*found.recent, *found.older))
-    journal.last_transition(lines)
-    journal.start_took(lines)
-    drills.log_ids(replace(survey_of("host-1"), log=lines), 0.0)
+    log_file.summary((*found.recent, *found.older))
+    log_file.last_transition(lines)
+    log_file.start_took(lines)
+    drill_scenarios.log_ids(replace(survey_of("host-1"), log=lines), 0.0)
 
 
 def read_leases(said: bytes) -> None:
     try:
-        found = leases.load({layout.LEASES: said})
-        assert (found.in_use, found.unreadable) == leases.count({layout.LEASES: said})
-    except leases.LeaseFileError as error:
+        found = lease_file.load({layout.LEASES: said})
+        assert (found.in_use, found.unreadable) == lease_file.count({layout.LEASES: said})
+    except lease_file.LeaseFileError as error:
         assert foreign.shown(str(error)) == str(error)
         return
-    leases.render(leases.merge([found], [found]), found.header)
+    lease_file.render(lease_file.merge([found], [found]), found.header)
 
 
 def read_certificate(said: bytes) -> None:
@@ -209,17 +199,17 @@ def read_certificate(said: bytes) -> None:
 
 def read_request(said: bytes) -> None:
     try:
-        issuing.requested_key(foreign.text(said), "host-1")
+        issue.requested_key(foreign.text(said), "host-1")
     except certificates.PkiError as error:
         assert error.remedy
 
 
 def read_controls(said: bytes) -> None:
-    tests = controls.tests_of(PAIR, PAIR.primary)
+    tests = port_tests.tests_of(PAIR, PAIR.primary)
     for answer in (said, output_of({"code.0": said, "body.0": said, "tls.0": said})):
-        for control in controls.parse_controls(answer, tests):
+        for control in port_tests.parse_controls(answer, tests):
             assert str(control)
-    controls.kea_result(said)
+    port_tests.kea_result(said)
 
 
 def read_archive(said: bytes) -> None:
@@ -229,15 +219,15 @@ def read_archive(said: bytes) -> None:
         with TemporaryDirectory() as place:
             (Path(place) / "answer").write_bytes(answer)
             try:
-                found = copying.unpack(Path(place) / "answer", Path(place), plain, set_)
+                found = file_transfer.unpack(Path(place) / "answer", Path(place), plain, set_)
                 assert found.keys() <= {layout.KEA_CONF, layout.LEASES}
-            except copying.CopyError as error:
+            except file_transfer.CopyError as error:
                 assert str(error)
 
 
 def read_told(said: bytes) -> None:
     try:
-        told = drills.Told.read(said)
+        told = drill_scenarios.Told.read(said)
         assert told.given_twice == told.given_twice
     except foreign.ForeignError as error:
         assert str(error)
@@ -258,13 +248,13 @@ def read_document(said: bytes) -> None:
 
 def read_backup(said: bytes) -> None:
     with TemporaryDirectory() as place:
-        sums = f"{backups.sha256(said).hexdigest()}  about.json\n".encode()
+        sums = f"{backup_store.sha256(said).hexdigest()}  about.json\n".encode()
         for listed in (sums, said):
             (Path(place) / "about.json").write_bytes(said)
             (Path(place) / "SHA256SUMS").write_bytes(listed)
             try:
-                backups.read(Path(place))
-            except backups.BackupError as error:
+                backup_store.read(Path(place))
+            except backup_store.BackupError as error:
                 assert error.remedy
 
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kea_ha import layout
-from kea_ha.live import Anchors, is_live
-from kea_ha.pki import Authority
-from kea_ha.preflight import Agreed, DhcpAnswer, Path, Seen, problems, warnings
-from kea_ha.settings import Pair, Problem
-from kea_ha.survey import Interface, Listener, Survey, Unit
+from kea_ha.decide.client_impact import Anchors, is_live
+from kea_ha.decide.preflight import Agreed, DhcpAnswer, Path, Seen, problems, warnings
+from kea_ha.host.survey import Interface, Listener, Survey, Unit
+from kea_ha.pki.ca_store import Authority
+from kea_ha.settings.model import Pair
+from kea_ha.settings.problems import Problem
 from tests.unit import surveys
 from tests.unit.surveys import in_state, lab_pair, survey_of
 

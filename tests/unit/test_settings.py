@@ -14,20 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kea_ha import layout, values
-from kea_ha.problems import HIDDEN, Refused, is_secret, masked
-from kea_ha.settings import (
-    Pair,
-    Problem,
-    Settings,
-    SettingsError,
-    build_pair,
-    check_pairs,
-    pair_warnings,
-    version_problems,
-    version_warnings,
-)
-from kea_ha.versions import Version
+from kea_ha import layout
+from kea_ha.settings import single_values
+from kea_ha.settings.build import build_pair, check_pairs, pair_warnings
+from kea_ha.settings.kea_versions import Version, version_problems, version_warnings
+from kea_ha.settings.model import Pair, Settings
+from kea_ha.settings.problems import HIDDEN, Problem, Refused, SettingsError, is_secret, masked
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = {
@@ -175,7 +167,7 @@ class TestTypedValues:
     @given(st.integers(-(10**12), 10**12))
     def test_whole_numbers_are_held_to_their_bounds(self, number: int) -> None:
         """As a number or as text: accepted inside, refused outside."""
-        check: Callable[[Any], Any] = values.whole(3, 700, "things", "").func  # type: ignore[assignment]
+        check: Callable[[Any], Any] = single_values.whole(3, 700, "things", "").func  # type: ignore[assignment]
         for form in (number, str(number)):
             if 3 <= number <= 700:
                 assert number == check(form)
@@ -186,7 +178,7 @@ class TestTypedValues:
     @pytest.mark.parametrize("value", [True, 1.5, "4.0", "four", None, [4], ""])
     def test_what_is_no_whole_number_is_refused(self, value: Any) -> None:
         """True is not 1, and half a thread is none."""
-        check: Callable[[Any], Any] = values.whole(0, 9, "things", "").func  # type: ignore[assignment]
+        check: Callable[[Any], Any] = single_values.whole(0, 9, "things", "").func  # type: ignore[assignment]
         with pytest.raises(Refused):
             check(value)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kea_ha.status import (
+from kea_ha.kea.status import (
     PRIMARY,
     STANDBY,
     ExpectedPair,

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kea_ha import journal, layout, leases
-from kea_ha.model import OwnCertificates
-from kea_ha.survey import UNITS, Question, Survey, SurveyError, build_script, parse_survey
+from kea_ha import layout
+from kea_ha.host.survey import UNITS, Question, Survey, SurveyError, build_script, parse_survey
+from kea_ha.kea import lease_file, log_file
+from kea_ha.settings.model import OwnCertificates
 from tests.unit.identities import certificate, key_pem, new_key, public_pem
 from tests.unit.shell import for_this_machine, needs_root, open_directory, owner
 from tests.unit.surveys import (
@@ -83,7 +84,7 @@ def test_a_real_host_is_read_in_full() -> None:
     assert "lab server1" == survey.state["pair"]
     assert survey.certificates[layout.HA_CERTIFICATE].startswith("-----BEGIN CERTIFICATE-----")
     assert (False, False) == (survey.firewall, survey.leases)
-    assert {layout.LEASES: ",".join(leases.COLUMNS)} == survey.lease_headers
+    assert {layout.LEASES: ",".join(lease_file.COLUMNS)} == survey.lease_headers
 
 
 def test_what_kea_says_of_itself_is_read() -> None:
@@ -94,7 +95,7 @@ def test_what_kea_says_of_itself_is_read() -> None:
     local = survey.status.ha.local
     assert ("server1", "hot-standby", ("server1",)) == (local.name, local.state, local.scopes)
     assert "" == survey.status_error
-    last = journal.last_transition(survey.log)
+    last = log_file.last_transition(survey.log)
     assert last is not None and "HOT-STANDBY" == last[0]
     assert [line.time for line in survey.log] == sorted(line.time for line in survey.log)
     assert datetime(2026, 11, 28, 9, 42, 35, 514000) == survey.log_since
@@ -477,9 +478,9 @@ def test_what_keas_user_put_in_the_place_of_a_file_is_not_read() -> None:
 @needs_root
 def test_lease_files_are_known_by_their_first_rows() -> None:
     """Of Kea's user's own directory: a link in it leads nowhere, and a pipe is left alone."""
-    header = ",".join(leases.COLUMNS)
+    header = ",".join(lease_file.COLUMNS)
     row = "192.168.1.100,02:00:00:00:00:01,,600,1300,1,0,0,,0,,0\n"
-    names = {path.rpartition("/")[2]: path for path in leases.FILES}
+    names = {path.rpartition("/")[2]: path for path in lease_file.FILES}
     with open_directory() as path:
         (path / "lib").mkdir()
         (path / "secret").write_text(f"a secret\n{row}")
@@ -524,7 +525,7 @@ def test_the_log_is_read_over_its_rotations_in_its_order() -> None:
         survey, _ = survey_here(Question(partner=HOSTS["host-2"]["address"]), LOG_DIR=path)
 
     lines = (rollout + reload).removesuffix("\n").split("\n")
-    whole = journal.parse_log(lines)
+    whole = log_file.parse_log(lines)
     telling = [one for one in whole if one.id.startswith(("HA_", "HOOKS_"))]
     assert telling
     assert telling == [one for one in survey.log if one.id.startswith(("HA_", "HOOKS_"))]

@@ -1,0 +1,73 @@
+"""pyinfra operations that change the CAs themselves, on the operator's machine.
+
+What hosts are to have follows from the stage of the change; they get it by the rolling change that
+comes after each stage. See ``pki.STAGES``.
+"""
+
+from __future__ import annotations
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand
+
+from kea_ha.commands.rolling_change import counts_as_change
+from kea_ha.decide import acceptance
+from kea_ha.pki import ca_store
+from kea_ha.pki.certificates import PkiError
+from kea_ha.session.learned import RUN
+from kea_ha.session.remote import Commands, Refusal, checked_operation, say
+from kea_ha.session.surveys import PKI_DIR, change_of_cas, look_at, store_for
+from kea_ha.settings.model import Pair
+
+_SAID = {
+    ca_store.TRUST_BOTH: "there are new CAs; both hosts are to trust them beside the old ones",
+    ca_store.SIGN_NEW: "from here on the new CAs sign; both hosts are to get their certificates",
+    ca_store.TRUST_NEW: "both hosts are to trust the new CAs alone",
+}
+
+
+@checked_operation
+def change_cas(*, pair: Pair, stage: str, force: bool) -> Commands:
+    """Go on to the next stage of a change of CAs, once both hosts have reached the one before."""
+    if host.name != pair.primary.name or not state.is_executing:
+        host.noop("done once for the pair")
+        return
+    if not ca_store.Store.exists(PKI_DIR / pair.name):
+        raise Refusal(
+            f"there is no {PKI_DIR / pair.name}/ here to change",
+            "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)",
+        )
+    reached = change_of_cas(pair)
+    if reached is not None and ca_store.STAGES.index(reached) >= ca_store.STAGES.index(stage):
+        host.noop("it is there, or beyond")
+        return
+    found = acceptance.health_findings(pair, {n.name: look_at(n, anew=True) for n in pair.nodes})
+    if found and not force:
+        listed = "\n".join(found)
+        raise Refusal(
+            f"the CAs of a damaged pair are not changed:\n{listed}",
+            "mend it first: pyinfra -y inventory.py runbook/recover.py says how",
+        )
+    try:
+        store_for(pair).change_cas(stage)
+    except PkiError as error:
+        raise Refusal(error.what, error.remedy) from error
+    say(f"    {_SAID[stage]}")
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+@checked_operation
+def end_change(*, pair: Pair) -> Commands:
+    """Keep the new CAs alone, on the operator's machine."""
+    if host.name != pair.primary.name or not state.is_executing:
+        host.noop("done once for the pair")
+        return
+    try:
+        store_for(pair).end_change()
+    except PkiError as error:
+        raise Refusal(error.what, error.remedy) from error
+    RUN.warn(
+        pair,
+        f"the pair has new CAs: copy {PKI_DIR / pair.name}/ anew to wherever a copy of it is kept "
+        "or used (docs/runbook.md, Keep pki/)",
+    )
+    yield FunctionCommand(counts_as_change, (), {})

@@ -1,0 +1,175 @@
+"""pyinfra operations that upgrade Kea on a live pair, one host at a time, its partner serving.
+
+Packages are not put back when an upgrade does not work: then the partner serves on, the other host
+is left alone, and the leases as they were are kept beside it.
+"""
+
+from __future__ import annotations
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, StringCommand
+
+from kea_ha import layout
+from kea_ha.commands.rolling_change import (
+    await_health,
+    counts_as_change,
+    fall_into_step,
+    free_of_clients,
+    mark,
+    own_words,
+    put_in_place,
+    run_daemons,
+    stop,
+    who_serves,
+)
+from kea_ha.decide import change_plan, upgrade_plan
+from kea_ha.decide.upgrade_plan import HostUpgrade
+from kea_ha.host import desired_state
+from kea_ha.operations import checks, put_in_order
+from kea_ha.session.learned import RUN
+from kea_ha.session.remote import (
+    SERVICE_S,
+    Commands,
+    Refusal,
+    checked_operation,
+    need,
+    run_commands,
+    say,
+)
+from kea_ha.session.surveys import anchors_for, changed, look_at
+from kea_ha.settings.model import Node, Pair
+
+
+@checked_operation
+def refresh(*, node: Node) -> Commands:
+    """Learn which versions there are, and see the host."""
+    if state.is_executing:
+        say("    refreshing the package index")
+        need(
+            host,
+            "apt-get -q update -o DPkg::Lock::Timeout=60 -o APT::Update::Error-Mode=any",
+            what=f"{node.name} cannot learn which packages there are",
+            remedy="check /etc/apt/sources.list* there, and that the host reaches what they name",
+            timeout_s=300,
+        )
+    look_at(node, anew=True)
+    host.noop("seen")
+    yield from ()
+
+
+@checked_operation
+def decide(*, pair: Pair, force: bool) -> Commands:
+    """Refuse, with every reason at once, or say what will be upgraded and what that means."""
+    surveys = {node.name: look_at(node) for node in pair.nodes}
+    checks.refuse(
+        pair, list(upgrade_plan.objections(pair, surveys, anchors_for(pair), force=force))
+    )
+    planned = upgrade_plan.plan_upgrade(pair, surveys)
+    RUN.upgrades[pair.name] = planned
+    if host.name == pair.primary.name and planned:
+        for one in planned:
+            say(f"    {one}")
+        say(f"    {change_plan.cost_of_restarts(pair, len(planned), surveys)}")
+        say("    packages are not put back: what is upgraded stays so; leases are kept as they are")
+    if not planned:
+        newest = desired_state.candidate(pair, surveys[host.name])
+        source = f"package_source={pair.settings.package_source}"
+        RUN.warn(pair, f"nothing to upgrade: both run Kea {newest}, the newest of {source}")
+    host.noop("to be upgraded" if planned else "nothing to upgrade")
+    yield from ()
+
+
+@checked_operation
+def upgrade(*, pair: Pair, turn: int) -> Commands:
+    """Upgrade the host whose turn it is while its partner serves all."""
+    planned = RUN.upgrades.get(pair.name, ())
+    mine = planned[turn] if turn < len(planned) else None
+    if mine is None or mine.node.name != host.name:
+        host.noop("it is not this host's turn, or there is nothing to upgrade")
+        return
+    if state.is_executing:
+        _upgrade(pair, mine)
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
+    node = mine.node
+    partner = pair.partner_of(node)
+    packaging = layout.packaging(pair.settings.package_source)
+    units = (packaging.dhcp4_unit, packaging.agent_unit)
+    kea = _KEA.format(version=mine.gets)
+    install = f"{put_in_order.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
+    stopped = upgraded = False
+    try:
+        mark(pair, node, upgrade_plan.UPGRADING)
+        if mine.has != mine.gets:
+            say(f"    fetching Kea {mine.gets}; the server runs on")
+            run_commands([put_in_order.apt_get(f"--download-only {install}")])
+        if look_at(node).unit(packaging.dhcp4_unit).is_active:
+            free_of_clients(pair, node)
+            stopped = True
+            stop(pair, node)
+        stopped = True
+        if mine.has != mine.gets:
+            say(f"    upgrading {node.name}; {partner.name} serves all clients meanwhile")
+            run_commands([
+                # Masked: a package's own script would start the new Kea on the old documents.
+                StringCommand("systemctl stop", packaging.agent_unit, "2>/dev/null;"
+                              " systemctl mask --quiet", *units, _timeout=SERVICE_S),
+                StringCommand(_KEEP_LEASES.format(kept=_kept(mine)), _timeout=SERVICE_S),
+                put_in_order.apt_get(install),
+            ])  # fmt: skip
+            changed(node)
+        upgraded = True
+        put_in_place(pair, node)
+        fall_into_step(pair, node)
+        run_daemons(pair, node)
+        checks.await_answers(pair, node)
+        await_health(pair)
+    except Refusal as refusal:
+        raise _left(pair, mine, refusal, stopped=stopped, upgraded=upgraded) from refusal
+    say(f"    {node.name} runs Kea {mine.gets}, and the pair is healthy")
+    kept = f"; the leases as they were are in {_kept(mine)} there" if mine.has != mine.gets else ""
+    RUN.warn(pair, f"{mine}{kept}")
+
+
+def _left(
+    pair: Pair, mine: HostUpgrade, refusal: Refusal, *, stopped: bool, upgraded: bool
+) -> Refusal:
+    """Say how far it came. What serves is left alone: it is the only one that does."""
+    node, partner = mine.node, pair.partner_of(mine.node)
+    if not stopped:
+        return Refusal(
+            f"{node.name} was not upgraded, its server runs on: {refusal.why}",
+            refusal.remedy,
+            (node.name,),
+            f"stopped; {who_serves(pair)}",
+        )
+    how = "upgraded" if upgraded else "out of service to be upgraded"
+    return Refusal(
+        f"{node.name}, {how} from {mine.has or 'half installed'} to {mine.gets}: {refusal.why}"
+        f"{own_words(node)}\n{who_serves(pair)}",
+        f"mend what it says on {node.name}, then run the same command again: it goes on from here. "
+        f"{partner.name} was not touched and must not be upgraded before. The leases that "
+        f"{node.name} had are in {_kept(mine)} there; without its lease files it gets all of them "
+        f"from {partner.name}",
+        (node.name,),
+        f"stopped; {node.name} is not back",
+    )
+
+
+# All that was built of Kea, since those packages want each other in the same version.
+_KEA = (
+    "$(dpkg-query -W -f '${{db:Status-Abbrev}} ${{source:Package}} ${{Package}}\\n' |"
+    " sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
+)
+# `cp -a` brings links as links, so the names that _kea gave them must not be there before: whatever
+# the run before kept there is kept no longer, once this is whole.
+_KEEP_LEASES = (
+    f"umask 077; [ ! -e {layout.LEASES} ] || {{{{ rm -rf {{kept}}.new && mkdir {{kept}}.new &&"
+    f" cp -a {layout.LEASES}* {{kept}}.new/ && rm -rf {{kept}} && mv {{kept}}.new {{kept}}; }}}}"
+)
+
+
+def _kept(mine: HostUpgrade) -> str:
+    return f"{layout.STATE_DIR}/leases-of-{mine.has or 'unknown'}"

@@ -1,0 +1,114 @@
+"""pyinfra operations that take one host of a live pair out for maintenance, and bring it back.
+
+A host that is out has our mark, and its kea-dhcp4 neither runs nor starts at boot: whatever is done
+to the host, it does not come back half repaired. Its partner serves all clients meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand
+
+from kea_ha import layout
+from kea_ha.commands.rolling_change import (
+    await_health,
+    counts_as_change,
+    fall_into_step,
+    free_of_clients,
+    start,
+    stop,
+)
+from kea_ha.decide import acceptance
+from kea_ha.operations import checks
+from kea_ha.operations.put_in_order import rename, write
+from kea_ha.session.learned import RUN
+from kea_ha.session.remote import Commands, Refusal, checked_operation, need, run_commands, say
+from kea_ha.session.surveys import changed, host_of, look_at, unit_of
+from kea_ha.settings.model import Node, Pair
+
+
+@checked_operation
+def take_out(*, pair: Pair, node: Node) -> Commands:
+    """Have the partner serve all clients, and stop this server for good."""
+    partner = pair.partner_of(node)
+    for one in pair.nodes:
+        if "accepted" not in look_at(one).state:
+            raise Refusal(
+                f"{one.name} was never accepted as part of the pair",
+                "roll the pair out first: pyinfra -y inventory.py deploy.py",
+            )
+    if "maintenance" in look_at(partner).state:
+        raise Refusal(
+            f"{partner.name} is out for maintenance itself: nobody would serve",
+            f"bring {partner.name} back first (--data host={partner.name} --data done=true)",
+        )
+    if state.is_executing:
+        _take_out(pair, node)
+        RUN.verdicts[pair.name] = (
+            f"{node.name} is out for maintenance, {partner.name} serves all clients alone. Bring "
+            f"it back with: pyinfra -y inventory.py runbook/maintain.py --data host={node.name} "
+            "--data done=true"
+        )
+    if "maintenance" in look_at(node).state and not state.is_executing:
+        host.noop(f"{node.name} is out already")
+        return
+    yield FunctionCommand(counts_as_change, (), {})
+
+
+def _take_out(pair: Pair, node: Node) -> None:
+    partner = pair.partner_of(node)
+    unit = unit_of(pair)
+    out_already = "maintenance" in look_at(node).state
+    # The mark first: whoever finds the host half out is told why.
+    run_commands([
+        write(layout.MAINTENANCE_FILE, f"{time.strftime('%F %T %z')}\n", mode="600",
+              owner="root:root"),
+        rename(layout.MAINTENANCE_FILE),
+    ])  # fmt: skip
+    try:
+        if look_at(node).unit(unit).is_active:
+            free_of_clients(pair, node)
+        elif not acceptance.serves(look_at(partner, anew=True)):
+            raise Refusal(
+                f"{partner.name} does not serve either",
+                "pyinfra -y inventory.py runbook/recover.py finds out what is wrong, and mends it",
+            )
+    except Refusal:
+        if not out_already:
+            run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
+        raise
+    need(
+        host_of(node),
+        f"SYSTEMCTL_SKIP_SYSV=1 systemctl disable --quiet {unit} 2>&1",
+        what=f"{unit} on {node.name} could not be kept from starting at boot",
+        remedy=f"look at `systemctl status {unit}` on {node.name}",
+    )
+    stop(pair, node)
+    if not acceptance.serves(look_at(partner, anew=True)):
+        raise Refusal(
+            f"{partner.name} does not serve all clients",
+            f"bring {node.name} back (--data done=true), and look at {layout.LOG} on both",
+        )
+    say(f"    {partner.name} serves all clients; kea-dhcp4 on {node.name} stays down")
+
+
+@checked_operation
+def bring_back(*, pair: Pair, node: Node) -> Commands:
+    """Start this server again, and see the pair healthy."""
+    if "maintenance" not in look_at(node).state:
+        host.noop(f"{node.name} is not out for maintenance")
+        return
+    if state.is_executing:
+        if look_at(node).unit(unit_of(pair)).is_active and not acceptance.answers(look_at(node)):
+            stop(pair, node)  # left in maintenance by a run that was cut off: only a start ends it
+        fall_into_step(pair, node)
+        start(pair, node)
+        checks.await_answers(pair, node)
+        # It is back. Whatever keeps the pair from being healthy now is recover.py's matter, which
+        # does nothing to a pair with a host that is out.
+        run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
+        changed(node)
+        await_health(pair)
+    yield FunctionCommand(counts_as_change, (), {})

@@ -1,0 +1,173 @@
+"""The state that a host was last accepted in: kept there, and put back when a change does not work.
+
+Documents, drop-ins, our firewall table, certificates, and which of our units were enabled; packages
+are not kept. Keys are not either, since a new certificate is made for the old key; but a key that
+the operator brings may change with its certificate. It stays on the host, root's alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+
+from kea_ha import layout
+from kea_ha.foreign import quoted
+from kea_ha.host.survey import RemoteFile, Survey
+from kea_ha.settings.model import Node, Pair
+
+
+def is_kept(survey: Survey) -> bool:
+    """Whether what is kept is what stands on the host now."""
+    return bool(survey.kept) and not differing(survey, layout.KEPT)
+
+
+def is_of(pair: Pair, survey: Survey) -> bool:
+    """Whether what is kept was accepted with these settings."""
+    return survey.kept_settings.strip() == settings_text(pair)
+
+
+def name_of(pair: Pair, surveys: Iterable[Survey]) -> str:
+    """What the state that stands on both hosts is called, if one of them has kept it already.
+
+    The other one has not come so far: it keeps another state, by another name.
+    """
+    names = [one.kept_names.get(layout.KEPT_DIR, "") for one in surveys]
+    done = [n for n, s in zip(names, surveys, strict=True) if is_kept(s) and is_of(pair, s)]
+    return done[0] if len(done) == 1 and len(set(names)) > 1 else ""
+
+
+def next_name(first: str, surveys: Iterable[Survey]) -> str:
+    """A name for a state that is accepted now; ``first`` is that of the first one in this run.
+
+    A change of CAs has several. Hosts that are judged by the same surveys get the same name.
+    """
+    kept = [one.kept_names.get(layout.KEPT_DIR, "").partition("+") for one in surveys]
+    numbers = [int(number or 0) for name, _, number in kept if name == first]
+    return f"{first}+{max(numbers) + 1}" if numbers else first
+
+
+def settings_text(pair: Pair) -> str:
+    """The pair's settings as one line, to compare a later run's with."""
+    return json.dumps(pair.settings.model_dump(mode="json"), sort_keys=True)
+
+
+def hand_edits(survey: Survey) -> tuple[str, ...]:
+    """The documents that are not as this project last left them; nothing if none is kept yet."""
+    return differing(survey, layout.DOCUMENTS) if survey.kept else ()
+
+
+def differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
+    """Those of these files that are not as what is kept."""
+
+    def digest(files: Mapping[str, RemoteFile], path: str) -> str:
+        return files[path].sha256 if path in files else "nothing"
+
+    return tuple(p for p in paths if digest(survey.files, p) != digest(survey.kept, p))
+
+
+def keep_script(node: Node, name: str) -> str:
+    """Keep what stands on the host now under this name; what was kept before stays once more.
+
+    The name is that of a state of the pair, the same on both hosts. The script reads the settings
+    that it was accepted with. The kept state is complete under its directory's name, or not there:
+    it takes that by a rename.
+    """
+    return _KEEP.format(
+        last=layout.KEPT_DIR,
+        before=layout.KEPT_BEFORE_DIR,
+        settings=layout.KEPT_SETTINGS,
+        units_file=layout.KEPT_UNITS,
+        name=quoted(name),
+        name_file=layout.KEPT_NAME,
+        files=quoted(*(*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
+        units=quoted(*ALL_UNITS),
+    )
+
+
+def put_back_script(kept: str = layout.KEPT_DIR) -> str:
+    """Put back what is kept, file by file: the last accepted state, or another one."""
+    return _PUT_BACK.format(
+        last=kept,
+        units_file=layout.KEPT_UNITS,
+        documents=quoted(*layout.DOCUMENTS),
+        tls=layout.TLS_DIR,
+    )
+
+
+def restart_script(units: Collection[str], kept: str = layout.KEPT_DIR) -> str:
+    """Run, on what was put back, those of these units that were enabled then; stop the others."""
+    return _RESTART.format(
+        last=kept,
+        units_file=layout.KEPT_UNITS,
+        units=quoted(*units),
+        table=layout.FIREWALL_TABLE,
+    )
+
+
+#: Our units but kea-dhcp4: no DHCP client notices when they are restarted.
+OTHER_UNITS = (
+    layout.DEBIAN.agent_unit,
+    layout.ISC.agent_unit,
+    layout.FIREWALL_UNIT,
+    layout.EXPIRY_TIMER,
+)
+ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
+
+
+def keep_key_script(path: str) -> str:
+    """Keep a key beside its kept certificate, before both are replaced.
+
+    It goes with the state that it belongs to. Where only a certificate is made anew, its key stays.
+    """
+    kept = f"{layout.KEPT_DIR}{path}"
+    beside = f"{kept.removesuffix('.key')}.crt"
+    new = f"{kept}.new"
+    return (
+        f"[ ! -e {beside} ] || [ -e {kept} ] || [ ! -e {path} ] || "
+        f"{{ rm -f {new} && cp -a {path} {new} && sync {new} && mv {new} {kept}; }}"
+    )
+
+
+# In /, since cp of Debian 12 looks there for the directories that it is to make alike.
+_KEEP = """set -e; umask 077; cd /
+rm -rf {last}.new; mkdir -p {last}.new; cat > {last}.new/{settings}
+echo {name} > {last}.new/{name_file}
+for file in {files}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
+for unit in {units}; do
+  ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
+done > {last}.new/{units_file}
+chmod -R o-rwx {last}.new; sync -f {last}.new
+rm -rf {before}; [ ! -d {last} ] || mv {last} {before}; mv {last}.new {last}"""
+
+# Only what differs is written, by a rename, so that nothing is left half-way on a full disk. What
+# is no longer wanted stops first: it may hold a port that what is put back needs.
+_PUT_BACK = """set -e; umask 077
+[ -s {last}/{units_file} ] || {{ echo "no accepted state is kept in {last}" >&2; exit 1; }}
+for file in {documents}; do
+  rm -f "$file.new"
+  if [ ! -f {last}"$file" ]; then rm -f "$file"
+  elif ! cmp -s {last}"$file" "$file"; then
+    mkdir -p "${{file%/*}}"; cp -a {last}"$file" "$file.new"
+    case $file in /etc/systemd/*) chmod 644 "$file.new" ;; esac
+    mv -f "$file.new" "$file"
+  fi
+done
+for kept in {last}{tls}/*; do
+  file=${{kept#{last}}}; rm -f "$file.new"
+  cmp -s "$kept" "$file" || {{ cp -a "$kept" "$file.new"; mv -f "$file.new" "$file"; }}
+done
+sync; systemctl daemon-reload
+"""
+_RESTART = """set -e
+wanted() {{ grep -qxF -- "$1" {last}/{units_file}; }}
+for unit in {units}; do
+  wanted "$unit" || systemctl disable --quiet --now "$unit" 2>/dev/null || true
+done
+wanted kea-ha-firewall.service || nft delete table {table} 2>/dev/null || true
+for unit in {units}; do
+  wanted "$unit" || continue
+  systemctl unmask --quiet "$unit" 2>/dev/null || true
+  SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet "$unit" 2>/dev/null
+  systemctl reset-failed "$unit" 2>/dev/null || true
+  systemctl restart "$unit"
+done"""

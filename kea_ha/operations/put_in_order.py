@@ -1,0 +1,328 @@
+"""pyinfra operations of ours: each puts one thing in order on one host, or notes that it is.
+
+An operation compares the plan with the host's survey, which is read once and again only after
+something has changed; it yields commands only where they differ, so that pyinfra's own "no change"
+is the truth. Documents are written beside their live name by root, checked there by the service's
+own user, and renamed: a reader sees the old or the new one, whole, also when the run is killed
+between any two commands. Content goes in on standard input, never in an argument list.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyinfra import host, state
+from pyinfra.api import StringCommand
+from pyinfra.api.command import QuoteString
+
+from kea_ha import foreign, layout
+from kea_ha.host import desired_state, shell
+from kea_ha.host.desired_state import Wanted
+from kea_ha.host.survey import Survey
+from kea_ha.session.remote import (
+    PATIENT_S,
+    SERVICE_S,
+    Commands,
+    Refusal,
+    ask,
+    checked_operation,
+    say,
+)
+from kea_ha.session.surveys import changed, look_at, plan_for
+from kea_ha.settings.model import Node, Pair
+
+#: How much of what a server that is adopted has in a directory of its own is kept. Bytes.
+_KEPT_AT_MOST = 4 << 30
+#: How much of the list of what its owner may not read is kept. Bytes.
+_LEFT_OUT_AT_MOST = 1 << 20
+
+# Packages ------------------------------------------------------------------------------------
+
+
+@checked_operation
+def prerequisites(*, node: Node) -> Commands:
+    """Install what the rollout itself needs on a host; none of it starts a service."""
+    missing = [name for name in desired_state.PREREQUISITES if name not in look_at(node).packages]
+    if not missing:
+        host.noop("openssl, curl and the DHCP probe are there")
+        return
+    say(f"    installing {', '.join(missing)}")
+    yield apt_get(f"install {' '.join(missing)}")
+    changed(node)
+
+
+@checked_operation
+def packages(*, pair: Pair, node: Node) -> Commands:
+    """Install Kea, masked: a package's own script would start it on the packaged example."""
+    seen = look_at(node)
+    wished = plan_for(pair, node)
+    missing = [name for name in wished.packages if name not in seen.packages]
+    if not missing:
+        host.noop(f"{', '.join(wished.packages)} are there")
+        return
+    units = [
+        unit
+        for package, unit in (
+            (wished.packaging.dhcp4_package, wished.packaging.dhcp4_unit),
+            (wished.packaging.agent_package, wished.packaging.agent_unit),
+        )
+        if package in missing
+    ]
+    if units:
+        yield StringCommand("systemctl mask --quiet", *units)
+    say(f"    installing {', '.join(missing)} (Kea {wished.platform.version})")
+    # Beside a Kea that runs, its own version and no other: apt would upgrade both, and restart it.
+    installed = desired_state.installed(pair, seen)
+    pinned = [
+        foreign.quoted(f"{name}={installed}")
+        if installed and name == wished.packaging.agent_package
+        else name
+        for name in missing
+    ]
+    yield apt_get(f"{suite_of(pair, seen)}install {' '.join(pinned)}")
+    changed(node)
+
+
+def suite_of(pair: Pair, seen: Survey) -> str:
+    """The option by which apt takes Kea, and what it needs, from the configured source."""
+    backports = pair.settings.package_source == "backports"
+    return f"-t {foreign.quoted(f'{seen.codename}-backports')} " if backports else ""
+
+
+def apt_get(arguments: str) -> StringCommand:
+    """Call apt-get so that it asks nothing and keeps our documents."""
+    # A killed run can leave dpkg half-way, or still at work: it is waited for, and mended first.
+    # dpkg cannot configure what was cut off while it was unpacked; apt unpacks that again.
+    return StringCommand(
+        "export DEBIAN_FRONTEND=noninteractive;"
+        ' [ -z "$(dpkg --audit)" ] || dpkg --configure -a;'
+        " apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300"
+        f" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold {arguments} 2>&1",
+        _timeout=PATIENT_S,
+    )
+
+
+@checked_operation
+def ownership(*, pair: Pair, node: Node) -> Commands:
+    """Close Kea's directories to others, and hand the identities to Kea's group."""
+    wished = plan_for(pair, node)
+    if state.is_executing:
+        answer = ask(host, _OWNERSHIP_CHECK)
+        if answer.ok:
+            host.noop("Kea's directories are closed to others")
+            return
+    elif all(name in look_at(node).packages for name in wished.packages):
+        return
+    yield StringCommand(_OWNERSHIP)
+    changed(node)
+
+
+# Debian 13 ships /etc/kea owned by _kea, who could then replace what root wrote there. dpkg has to
+# be told, or an upgrade would put it back. Nothing below these directories is for others to read.
+_OWNERSHIP = f"""set -e; cd /
+{shell.READING}{shell.close_functions()}
+close_tree {layout.CONF_DIR}
+dpkg-statoverride --quiet --force-all --update --add root _kea 0750 {layout.CONF_DIR} 2>/dev/null
+for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do close_to_others "$dir"; done"""
+_OWNERSHIP_CHECK = f"""
+[ "$(stat -c '%a %U:%G' {layout.CONF_DIR} {layout.TLS_DIR} | sort -u)" = '750 root:_kea' ] &&
+[ "$(stat -c '%a %U:%G' {layout.LEASE_DIR} {layout.LOG_DIR} | sort -u)" = '750 _kea:_kea' ] &&
+[ -z "$(find {layout.CONF_DIR} -type f ! \\( -perm 640 -user root -group _kea \\))" ] &&
+[ -z "$(find {layout.CONF_DIR} {layout.LEASE_DIR} {layout.LOG_DIR} ! -type l -perm /007)" ]"""
+
+
+@checked_operation
+def adopt(*, node: Node) -> Commands:
+    """Keep what another installation left, then stop it. Kea's leases stay where they are."""
+    seen = look_at(node)
+    if not seen.state.get("unfinished", "").startswith("adopting"):
+        host.noop("nothing here that is not ours")
+        return
+    own = [unit for p in (layout.DEBIAN, layout.ISC) for unit in (p.dhcp4_unit, p.agent_unit)]
+    running = [unit for unit in own if seen.unit(unit).is_active]
+    running += seen.dhcp_units(layout.FOREIGN_UNITS)
+    for unit in running:
+        yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
+    yield StringCommand(_KEEP_WHAT_WAS, _timeout=PATIENT_S)
+    changed(node)
+
+
+# Where another user than root can write, that user reads: it could lead root to any file. What
+# comes is an archive, of which tar unpacks nothing outside, and as root's.
+_KEEP_WHAT_WAS = f"""set -e; umask 077; cd /
+{shell.READING}
+kept={layout.STATE_DIR}/adopted; mkdir -p "$kept"
+for dir in /etc/kea /var/lib/kea /etc/dhcp /var/lib/dhcp /etc/dnsmasq.conf /etc/dnsmasq.d \\
+  /var/lib/misc
+do
+  [ -e "$dir" ] && [ ! -e "$kept$dir" ] || continue
+  mkdir -p "$kept${{dir%/*}}"; rm -rf "$kept$dir.new"
+  if [ ! -d "$dir" ] || is_roots "$dir"; then cp -a "$dir" "$kept$dir.new"
+  else
+    mkdir "$kept$dir.new"
+    as_its_owner() {{
+      timeout -s KILL 600 setpriv --reuid="$(stat -c %u "$dir")" --regid="$(stat -c %g "$dir")" \\
+        --clear-groups -- "$@"
+    }}
+    as_its_owner tar -cf - -C "$dir" . | timeout -s KILL 601 head -c {_KEPT_AT_MOST} |
+      tar -xf - --no-same-owner --no-same-permissions -C "$kept$dir.new"
+    # What its owner may not read is missing from the archive. Never without a word.
+    as_its_owner find "$dir" -mindepth 1 ! -type l ! -readable -prune |
+      head -c {_LEFT_OUT_AT_MOST} > "$kept$dir.left-out" || true
+    [ -s "$kept$dir.left-out" ] || rm "$kept$dir.left-out"
+  fi
+  mv "$kept$dir.new" "$kept$dir"
+done"""
+
+
+# Documents and identities --------------------------------------------------------------------
+
+
+@checked_operation
+def document(*, pair: Pair, node: Node, which: str) -> Commands:
+    """Put one group of a plan's files in place: ``dhcp4``, ``agent``, ``drop_ins``, …."""
+    part = getattr(plan_for(pair, node), which)
+    wanted = part if isinstance(part, tuple) else (part,) if part else ()
+    seen = look_at(node)
+    differing = [one for one in wanted if not one.is_as(seen.files.get(one.path))]
+    if not differing:
+        host.noop("as planned")
+        return
+    if state.config.DIFF:
+        for one in differing:
+            for line in desired_state.file_changes(one, seen):
+                say(f"    {line}")
+    for one in differing:
+        yield write(one.path, one.content, mode=one.mode, owner=one.owner)
+        if one.check and state.is_executing:
+            _check(one)
+        yield rename(one.path)
+    changed(node)
+
+
+def _check(wanted: Wanted) -> None:
+    candidate = f"{wanted.path}.new"
+    answer = ask(host, f"{wanted.check} {candidate} 2>&1")
+    if not answer.ok:
+        ask(host, f"rm -f {candidate}")
+        raise Refusal(
+            f"{wanted.path} was not accepted by the program that would read it; what is live "
+            f"was not touched. In its own words:\n{answer.words}",
+            "mend the setting that it names (group_data/, --data, or `extra`), then run again",
+        )
+
+
+def write(path: str, content: str, *, mode: str, owner: str) -> StringCommand:
+    """Write a candidate beside ``path``; only root's directories are written to as root."""
+    new = QuoteString(f"{path}.new")
+    folder = QuoteString(str(Path(path).parent))
+    return StringCommand(
+        "umask 077; mkdir -p -m 0755", folder, "&& rm -f", new, "&& cat >", new,
+        "&& chown", QuoteString(owner), new, "&& chmod", QuoteString(mode), new,
+        _stdin=content.removesuffix("\n"),
+    )  # fmt: skip
+
+
+def rename(*paths: str) -> StringCommand:
+    """Make the candidates beside ``paths`` the live files, at once and for good."""
+    # sync: after a power cut a renamed file must not be an empty one.
+    words: list[str | QuoteString] = ["sync", *(QuoteString(f"{path}.new") for path in paths)]
+    for path in paths:
+        words += ["&& mv -f", QuoteString(f"{path}.new"), QuoteString(path)]
+    return StringCommand(*words)
+
+
+@checked_operation
+def agent_password(*, pair: Pair, node: Node) -> Commands:
+    """Give the agent's unit the file it wants to exist; made on the host, it guards nothing."""
+    if not plan_for(pair, node).has_agent or layout.API_PASSWORD_FILE in look_at(node).files:
+        host.noop("not needed, or there")
+        return
+    new = f"{layout.API_PASSWORD_FILE}.new"
+    yield StringCommand(
+        f"umask 077; head -c 24 /dev/urandom | base64 | tr -d '\\n' > {new} &&"
+        f" chown root:_kea {new} && chmod 640 {new} && mv -f {new} {layout.API_PASSWORD_FILE}"
+    )
+    changed(node)
+
+
+# Services ------------------------------------------------------------------------------------
+
+# To reload, systemd reads every unit of the host again, which takes seconds on a slow one: once
+# before each start, after all that changes files. Kea's packages bring init scripts, too, and
+# update-rc.d, which systemctl would call for them, reloads twice more (systemd, ENVIRONMENT.md).
+_ENABLE = "SYSTEMCTL_SKIP_SYSV=1 systemctl enable --no-reload --quiet"
+_RELOAD = "systemctl daemon-reload"
+
+
+@checked_operation
+def service(*, pair: Pair, node: Node, which: str) -> Commands:
+    """Run a daemon on exactly what is on disk now, or see that it does not run at all."""
+    wished = plan_for(pair, node)
+    unit = wished.packaging.dhcp4_unit if which == "dhcp4" else wished.packaging.agent_unit
+    seen = look_at(node)
+    found = seen.unit(unit)
+    if which == "agent" and not wished.has_agent:
+        if found.is_active or found.enabled == "enabled":
+            yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
+            changed(node)
+        else:
+            host.noop(f"{unit} is not wanted and does not run")
+        return
+    if (
+        found.active == "active"
+        and found.enabled == "enabled"
+        and not desired_state.stale_inputs(wished, seen, unit)
+    ):
+        host.noop(f"{unit} runs on what is on disk")
+        return
+    yield StringCommand("systemctl unmask --no-reload --quiet", unit)
+    yield StringCommand(_ENABLE, unit, "2>&1 &&", _RELOAD)
+    if found.active == "active" and not desired_state.stale_inputs(wished, seen, unit):
+        changed(node)
+        return  # it would not have started at boot; it runs as it should
+    # A restart that failed leaves systemd's own counters; they must not decide over this one.
+    yield StringCommand(
+        "systemctl reset-failed", unit, "2>/dev/null; systemctl restart", unit, _timeout=SERVICE_S
+    )
+    changed(node)
+
+
+@checked_operation
+def firewall(*, pair: Pair, node: Node) -> Commands:
+    """Load our table, or take it away; no other rule of the host is touched."""
+    wished = plan_for(pair, node)
+    seen = look_at(node)
+    unit = layout.FIREWALL_UNIT
+    if not wished.firewall:
+        if seen.firewall or seen.unit(unit).exists:
+            yield StringCommand("systemctl disable --quiet --now", unit, "2>/dev/null; nft delete"
+                                " table", layout.FIREWALL_TABLE, "2>/dev/null; rm -f",
+                                layout.FIREWALL_CONF, f"{layout.UNIT_DIR}/{unit}",
+                                "&& systemctl daemon-reload")  # fmt: skip
+            changed(node)
+        else:
+            host.noop("no firewall of ours is wanted")
+        return
+    found = seen.unit(unit)
+    if (
+        found.is_active
+        and found.enabled == "enabled"
+        and seen.firewall
+        and not desired_state.stale_inputs(wished, seen, unit)
+    ):
+        host.noop("our table is loaded")
+        return
+    yield StringCommand(_ENABLE, unit, "&&", _RELOAD, "&& systemctl restart", unit)
+    changed(node)
+
+
+@checked_operation
+def expiry_timer(*, node: Node) -> Commands:
+    """Have the host watch over its own certificates."""
+    if look_at(node).unit(layout.EXPIRY_TIMER).active == "active":
+        host.noop("the timer runs")
+        return
+    timer = layout.EXPIRY_TIMER
+    yield StringCommand(_ENABLE, timer, "&&", _RELOAD, "&& systemctl start", timer)
+    changed(node)

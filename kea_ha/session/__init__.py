@@ -1,0 +1,1 @@
+"""One run of pyinfra: how it speaks to hosts, what it has learned of them, its last block."""

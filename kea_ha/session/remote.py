@@ -1,0 +1,363 @@
+"""How our operations speak to a host, fail, and wait: the policy in one place.
+
+A command's answer comes back as an ``Answer``, also when the connection broke: an exception that
+leaves an operation would end the run for every pair. A step that cannot go on raises ``Refusal``
+with the reason and the remedy; ``checked_operation`` turns that into a failed host and keeps the
+words for the last block on the screen. ``wait_until`` waits for a condition, shows that it does,
+and gives up with the reason that the condition itself gave.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec
+
+from paramiko import SSHException
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.arguments_typed import PyinfraOperation
+from pyinfra.api.command import PyinfraCommand
+from pyinfra.api.exceptions import ConnectError, PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.output import echo
+from pyinfra.connectors.util import extract_control_arguments, make_unix_command
+
+from kea_ha import foreign
+from kea_ha.host import frames
+from kea_ha.session import channel
+from kea_ha.session.learned import RUN, Failure
+
+P = ParamSpec("P")
+Commands = Generator[PyinfraCommand | str, None, None]
+
+#: The remedy of most failures in the middle of a rollout.
+AGAIN = "mend what it says, then run the same command again: it continues from here"
+
+#: The remedy when a host does not do what root may do there.
+AS_ROOT = (
+    "check the ssh connection and that the user may become root (_sudo in group_data/), "
+    "then run the same command again"
+)
+
+#: How long a command may take, unless it says otherwise. Seconds.
+COMMAND_S = 60
+#: The same for one that stops or starts a service, or copies what may be much: systemd gives a
+#: service 90 s to stop. Seconds.
+SERVICE_S = 180
+#: The same for one that installs packages: cut off on the host, it would leave them half-way.
+PATIENT_S = 1800
+#: How long a host is waited for that did not answer the last time. Seconds.
+SILENT_S = 10
+#: How often a condition is looked at while waiting, and how often a line says so. Seconds.
+POLL_S = 0.5
+PROGRESS_S = 2.0
+#: How much of what a command printed is looked at for its last words. Bytes.
+_TOLD = 20_000
+#: And of each of its lines. Characters: Kea tells why it does not start at the end of a long one.
+_LINE = 1000
+
+
+class Refusal(Exception):
+    """Raised when a step cannot go on: ``why`` it cannot, and the ``remedy`` for the operator.
+
+    ``hosts`` names those that it concerns, when they are others than the one that found out;
+    ``outcome`` is what it means for the pair, in a word or two.
+    """
+
+    def __init__(
+        self, why: str, remedy: str, hosts: tuple[str, ...] = (), outcome: str = "stopped"
+    ) -> None:
+        super().__init__(why)
+        self.why = why
+        self.remedy = remedy
+        self.hosts = hosts
+        self.outcome = outcome
+
+
+class PartnerFailed(Exception):
+    """Raised at a barrier when the pair's other host has failed: nothing more happens here."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command on a host gave back; ``ok`` is False also when the connection broke."""
+
+    ok: bool
+    stdout: bytes
+    stderr: bytes
+
+    @classmethod
+    def none(cls, why: str) -> Answer:
+        """No answer, and ``why`` there is none."""
+        return cls(False, b"", why.encode())
+
+    @property
+    def words(self) -> str:
+        """The last few lines that it printed, as they may be shown: of its complaints, if any."""
+        for said in (self.stderr, self.stdout):
+            # sudo says this of a host that does not know its own name, whatever it is to run.
+            found = [
+                foreign.cut(line, _LINE)
+                for line in foreign.lines(said[-_TOLD:])
+                if line.strip() and not line.startswith("sudo: unable to resolve host")
+            ]
+            if found:
+                return "\n".join(found[-8:])
+        return "it printed nothing"
+
+
+def ask(
+    on: Host,
+    script: str,
+    *,
+    stdin: str | None = None,
+    timeout_s: int = COMMAND_S,
+    most: int = channel.MOST,
+    sink: Callable[[bytes], object] | None = None,
+) -> Answer:
+    """Run ``script`` under sh on a host, as the inventory says to (``_sudo`` and the like).
+
+    ``stdin`` never shows in a log or in an argument list, so secrets may go there. The host may
+    answer with at most so many bytes; a ``sink`` takes them as they come.
+    """
+    # Who did not answer in time is asked again, but not waited for as long: a host that has lost
+    # its power says nothing, and there may be much to ask of it.
+    limit_s = min(timeout_s, SILENT_S) if on.name in RUN.silent else timeout_s
+    if not on.connected:  # a host outside --limit
+        try:
+            on.connect(raise_exceptions=True)
+        except Exception as error:  # whatever ssh's configuration or the host brings about
+            return Answer.none(f"{on.name} cannot be reached: {foreign.cut(str(error))}")
+        guard(on)
+    try:
+        said = channel.run(
+            getattr(on.connector, "client", None),
+            _command(on, script, timeout_s),
+            given=_ended(stdin),
+            limit_s=limit_s + 5,
+            most=most,
+            sink=sink,
+        )
+    except TimeoutError:
+        RUN.silent.add(on.name)
+        return Answer.none(f"no answer from {on.name} in {limit_s} s")
+    except channel.TooMuch as error:
+        return Answer.none(f"{on.name} answered with {error}, and was not listened to any longer")
+    except (OSError, EOFError, SSHException, channel.CutOff) as error:
+        reason = foreign.cut(str(error)) or type(error).__name__
+        return Answer.none(f"no answer from {on.name}: {reason}")
+    RUN.silent.discard(on.name)
+    _print(on, said)
+    return Answer(said.code == 0, said.out, said.err)
+
+
+def _command(on: Host, script: str, timeout_s: int) -> str:
+    """What the host's login shell is given, to run the script as the inventory says."""
+    given: Mapping[str, Any] = dict(pop_global_arguments(state, on, {})[0])
+    arguments: Any = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
+    extract_control_arguments(arguments)
+    if timeout_s < PATIENT_S:
+        # Also on the host: what is not waited for any longer must not go on there.
+        script = f"exec timeout -k 5 {timeout_s} sh -c {foreign.quoted(script)}"
+    command = make_unix_command(StringCommand(script), **arguments)
+    if state.print_input:
+        echo(f"{on.print_prefix}>>> {foreign.shown(str(command))}", err=True)
+    return command.get_raw_value()
+
+
+def _ended(stdin: str | None) -> bytes:
+    if not stdin:
+        return b""
+    return (stdin if stdin.endswith("\n") else f"{stdin}\n").encode()
+
+
+def _print(on: Host, said: channel.Said) -> None:
+    """At -vvv, what a host said; values in frames as what they are."""
+    if state.print_output:
+        for line in (*foreign.lines(frames.plain(said.out)), *foreign.lines(said.err)):
+            echo(f"{on.print_prefix}{foreign.shown(line)}", err=True)
+
+
+def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMMAND_S) -> str:
+    """Like ``ask``, for a command that must succeed; gives what it printed.
+
+    :raises Refusal: when it fails, with its own words.
+    """
+    answer = ask(on, script, timeout_s=timeout_s)
+    if not answer.ok:
+        raise Refusal(f"{what}: {answer.words}", remedy)
+    return foreign.text(answer.stdout)
+
+
+def carry_out(operation: PyinfraOperation[P], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do now, inside another operation, what one of ours would do by itself.
+
+    :raises Refusal: the operation's own, or with the words of the first command that fails.
+    """
+    # What pyinfra's decorator and ours were put around: its commands, and its refusals as they are.
+    commands: Commands = operation._inner.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
+    run_commands(commands)
+
+
+def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
+    """Run commands on the host whose operation this is, until the first that fails.
+
+    Each has as long as its ``_timeout`` says, else a minute.
+
+    :raises Refusal: with that command's own words.
+    """
+    for command in commands:
+        if not isinstance(command, StringCommand):
+            command = StringCommand(command)
+        given = command.connector_arguments
+        stdin = given.get("_stdin")
+        timeout_s = given.get("_timeout") or max(COMMAND_S, host.data.get("_timeout") or 0)
+        answer = ask(
+            host,
+            command.get_raw_value(),
+            stdin=str(stdin) if stdin else None,
+            timeout_s=timeout_s,
+        )
+        if not answer.ok:
+            raise Refusal(answer.words, AGAIN)
+
+
+def say(text: str) -> None:
+    """A line of progress for the operator, in front of which pyinfra puts the host's name."""
+    host.log(foreign.shown(text, indent="    "))
+
+
+def wait_until(condition: Callable[[], str], *, timeout_s: float, what: str, remedy: str) -> None:
+    """Wait until ``condition`` returns an empty string; until then it returns what is missing.
+
+    :raises Refusal: after ``timeout_s`` seconds, with what was missing last.
+    """
+    start = said = time.monotonic()
+    while missing := condition():
+        now = time.monotonic()
+        if now - start > timeout_s:
+            raise Refusal(f"{what}: not after {timeout_s:.0f} s: {missing}", remedy)
+        if now - said >= PROGRESS_S:
+            said = now
+            say(f"    waiting ({now - start:.0f} of at most {timeout_s:.0f} s): {missing}")
+        time.sleep(POLL_S)  # cooperative: other hosts go on
+
+
+def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
+    """``@operation`` for ours: a ``Refusal`` fails the host with words instead of a traceback.
+
+    While changes are only being listed (``--dry``, or before the prompt) the refusal is shown and
+    fails the host too, so that the exit status tells.
+    """
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
+        try:
+            yield from _by_our_channel(function(*args, **kwargs))
+        except PartnerFailed:
+            RUN.stopped.add(host.name)
+            yield from _give_up_host()
+        except Refusal as refusal:
+            yield from _fail(refusal)
+        except PyinfraError:
+            raise
+        except Exception as error:
+            # Anything else would end the run for every pair, with a traceback for an answer.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            yield from _fail(
+                Refusal(
+                    f"a defect of this project: {type(error).__name__}: {error} "
+                    f"({where.filename} line {where.lineno})",
+                    "please report it, with this line. The hosts are left as they are; running "
+                    "the same command again is safe",
+                )
+            )
+
+    return operation()(guarded)
+
+
+def _by_our_channel(commands: Commands) -> Commands:
+    """The same commands, each of them run through our own channel, with its limits."""
+    for command in commands:
+        if isinstance(command, str):
+            command = StringCommand(command)
+        if isinstance(command, StringCommand):
+            command = FunctionCommand(_run, (command,), {})
+        yield command
+
+
+def _run(state: Any, host: Any, command: StringCommand) -> bool:
+    # Raised in here, it would be a traceback on the screen.
+    try:
+        run_commands([command])
+    except Refusal as refusal:
+        _remember(refusal)
+        return False
+    return True
+
+
+def reconnect(on: Host, *, timeout_s: float) -> None:
+    """Connect anew to a host that was off, whose connection leads nowhere.
+
+    :raises Refusal: when it cannot be reached by then.
+    """
+
+    def missing() -> str:
+        on.connected = False  # it does not know
+        try:
+            on.connect(show_errors=False, raise_exceptions=True)
+        except ConnectError as error:
+            return foreign.cut(str(error))
+        return ""
+
+    wait_until(missing, timeout_s=timeout_s, what=f"{on.name} cannot be reached", remedy=AGAIN)
+    guard(on)
+    RUN.silent.discard(on.name)
+
+
+def guard(on: Host) -> None:
+    """Have no command wait for long to begin on a connection whose other end has gone silent."""
+    # Later than `ask`, which then knows that the host is silent.
+    channel.guard(getattr(on.connector, "client", None), silence_s=COMMAND_S + 10)
+
+
+def _fail(refusal: Refusal) -> Commands:
+    _remember(refusal)
+    yield from _give_up_host()
+
+
+def _give_up_host() -> Commands:
+    if state.is_executing:
+        yield FunctionCommand(_give_up, (), {})
+    else:
+        # What state.fail_hosts does, without its question to a terminal that may not be there.
+        failed = state.inventory.get_host(host.name)
+        state.failed_hosts.add(failed)
+        state.active_hosts.discard(failed)
+
+
+def _remember(refusal: Refusal) -> None:
+    names = state.get_op_meta(host.current_op_hash or "").names
+    failure = Failure(
+        refusal.hosts or (host.name,),
+        ", ".join(names),
+        refusal.why,
+        refusal.remedy,
+        refusal.outcome,
+    )
+    # While changes are listed each host judges by what is known so far; the last word is fullest.
+    RUN.failures = [
+        one for one in RUN.failures if (one.hosts, one.step) != (failure.hosts, failure.step)
+    ] + [failure]
+    for line in foreign.shown(refusal.why).split("\n"):
+        host.log_styled(line, fg="red")
+
+
+def _give_up(state: Any, host: Any) -> bool:
+    # A function command that returns False fails the host; raising would print a traceback.
+    return False
