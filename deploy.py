@@ -26,7 +26,7 @@ if pair:
     steps.roll(pair)
 
     steps.identify(pair, agreed=agreed)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="0 Identities")
+    steps.hold_together(pair, after="0 Identities")
 
     for node in host.loop(pair.nodes):
         # 5. Repeat 1 to 4 on host-2: the loop's second round.
@@ -35,7 +35,7 @@ if pair:
             steps.configure(pair, node)  # 2
             steps.verify_link(pair, node)  # 3
             steps.verify_opposite(pair, node)  # 4
-        steps.hold_together(name=f"The {node.role} is done", pair=pair, after=node.name)
+        steps.hold_together(pair, after=node.name, name=f"The {node.role} is done")
 
     # 6. Both directions in their strict form, and the verdict in words.
     steps.accept(pair)

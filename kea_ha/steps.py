@@ -28,9 +28,13 @@ from kea_ha.decide.preflight import Agreed
 from kea_ha.host.backup_store import Backup
 from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.session.learned import RUN
+from kea_ha.session.operation import operate
 from kea_ha.settings.model import Node, Pair
 
-hold_together = checks.hold_together
+
+def hold_together(pair: Pair, *, after: str, name: str = "Both hosts go on") -> None:
+    """Go on only if both hosts can."""
+    operate(name, checks.hold_together, pair=pair, after=after)
 
 
 def this_node(pair: Pair) -> Node:
@@ -46,19 +50,23 @@ def called(node: Node) -> str:
 @deploy("0 Pre-flight")
 def take_lock(pair: Pair, node: Node) -> None:
     """Keep a second operator out, one host after the other in the same order for everyone."""
-    host_marks.lock(name=f"Hold {called(node)} for this run", node=node)
+    operate(f"Hold {called(node)} for this run", host_marks.lock, node=node)
 
 
 @deploy("0 Pre-flight")
 def look(pair: Pair) -> None:
     """See what there is, on each host of the pair, and change nothing."""
-    checks.look(name="Look at the host and at what it can reach", pair=pair, node=this_node(pair))
+    operate(
+        "Look at the host and at what it can reach", checks.look, pair=pair, node=this_node(pair)
+    )
 
 
 @deploy("0 Pre-flight")
 def decide(pair: Pair, *, agreed: Agreed, only_live: bool = False) -> None:
     """Refuse, with every reason at once, or go on."""
-    checks.decide(name="Judge both hosts together", pair=pair, agreed=agreed, only_live=only_live)
+    operate(
+        "Judge both hosts together", checks.decide, pair=pair, agreed=agreed, only_live=only_live
+    )
 
 
 @deploy("Change")
@@ -67,59 +75,68 @@ def roll(pair: Pair) -> None:
 
     Of a pair that has nothing to change, or is not live yet, nothing happens here.
     """
-    rolling_change.announce(name="Say what changes of a live pair", pair=pair)
+    operate("Say what changes of a live pair", rolling_change.announce, pair=pair)
     for turn, which in enumerate(("first", "second")):
-        rolling_change.change(
-            name=f"Change the {which} server, its partner serving", pair=pair, turn=turn
+        operate(
+            f"Change the {which} server, its partner serving",
+            rolling_change.change,
+            pair=pair,
+            turn=turn,
         )
-        hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's change")
-    rolling_change.restart_together(name="Restart both at once, if that was accepted", pair=pair)
-    rolling_change.settle_together(name="See both healthy after that, or undo it", pair=pair)
-    hold_together(name="Both hosts go on", pair=pair, after="the restart of both")
+        hold_together(pair, after=f"the {which} server's change")
+    operate(
+        "Restart both at once, if that was accepted", rolling_change.restart_together, pair=pair
+    )
+    operate("See both healthy after that, or undo it", rolling_change.settle_together, pair=pair)
+    hold_together(pair, after="the restart of both")
 
 
 @deploy("CA")
 def change_cas(pair: Pair, stage: str, *, agreed: Agreed) -> None:
     """Go on to the next stage of a change of CAs; the hosts follow by a rolling change."""
-    ca_change.change_cas(name=f"Go on to: {stage}", pair=pair, stage=stage, force=agreed.force)
-    hold_together(name="Both hosts go on", pair=pair, after="changing the CAs")
+    operate(f"Go on to: {stage}", ca_change.change_cas, pair=pair, stage=stage, force=agreed.force)
+    hold_together(pair, after="changing the CAs")
 
 
 @deploy("CA")
 def end_change_of_cas(pair: Pair) -> None:
     """Forget the old CAs, on the hosts and here."""
-    host_marks.forget_before(name="Remove what could bring the old CAs back", pair=pair)
-    hold_together(name="Both hosts go on", pair=pair, after="forgetting the old CAs")
-    ca_change.end_change(name="Keep the new CAs alone", pair=pair)
+    operate("Remove what could bring the old CAs back", host_marks.forget_before, pair=pair)
+    hold_together(pair, after="forgetting the old CAs")
+    operate("Keep the new CAs alone", ca_change.end_change, pair=pair)
 
 
 @deploy("Drill")
 def agree_to_drill(pair: Pair, names: tuple[str, ...], *, agreed: Agreed) -> None:
     """Say what each scenario costs its clients, and see that somebody has agreed to it."""
-    failover_drill.decide(
-        name="Say what it costs", pair=pair, names=names, accept_outage=agreed.accept_outage
+    operate(
+        "Say what it costs",
+        failover_drill.decide,
+        pair=pair,
+        names=names,
+        accept_outage=agreed.accept_outage,
     )
-    hold_together(name="Both hosts go on", pair=pair, after="agreeing to it")
+    hold_together(pair, after="agreeing to it")
 
 
 @deploy("Drill")
 def drill(pair: Pair, name: str) -> None:
     """Make one failure happen under load, measure, and put everything back."""
-    failover_drill.drill(name=f"Go through {name}", pair=pair, scenario=name)
-    hold_together(name="Both hosts go on", pair=pair, after=name)
+    operate(f"Go through {name}", failover_drill.drill, pair=pair, scenario=name)
+    hold_together(pair, after=name)
 
 
 @deploy("Drill")
 def report(pair: Pair, names: tuple[str, ...]) -> None:
     """Write the report, and fail if it is worse than the settings imply."""
-    failover_drill.report(name="Write the report", pair=pair, names=names)
+    operate("Write the report", failover_drill.report, pair=pair, names=names)
 
 
 @deploy("Recover")
 def recover(pair: Pair) -> None:
     """Find out what is wrong, say it and what will be done, and do it."""
-    recovery.diagnose(name="Find out what is wrong", pair=pair)
-    recovery.cure(name="Mend it", pair=pair, node=this_node(pair))
+    operate("Find out what is wrong", recovery.diagnose, pair=pair)
+    operate("Mend it", recovery.cure, pair=pair, node=this_node(pair))
 
 
 @deploy("Undo")
@@ -135,102 +152,123 @@ def restore_documents(pair: Pair, backup: Backup, *, agreed: Agreed) -> None:
 
 
 def _put_back(pair: Pair, backup: Backup | None, agreed: Agreed) -> None:
-    undo_change.decide(
-        name="Judge both hosts together",
+    operate(
+        "Judge both hosts together",
+        undo_change.decide,
         pair=pair,
         backup=backup,
         force=agreed.force,
         accept_outage=agreed.accept_outage,
     )
-    hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
-    rolling_change.announce(name="Say what is put back", pair=pair)
+    hold_together(pair, after="judging both hosts")
+    operate("Say what is put back", rolling_change.announce, pair=pair)
     node = this_node(pair)
-    undo_change.begin(name="Try the earlier document", pair=pair, node=node, backup=backup)
-    hold_together(name="Both hosts go on", pair=pair, after="trying the earlier documents")
-    undo_change.mark_begun(name="Mark it as under way", pair=pair, node=node)
-    hold_together(name="Both hosts go on", pair=pair, after="marking the hosts")
+    operate("Try the earlier document", undo_change.begin, pair=pair, node=node, backup=backup)
+    hold_together(pair, after="trying the earlier documents")
+    operate("Mark it as under way", undo_change.mark_begun, pair=pair, node=node)
+    hold_together(pair, after="marking the hosts")
     for turn, which in enumerate(("first", "second")):
-        undo_change.undo(name=f"Put back the {which} server's state", pair=pair, turn=turn)
-        hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's undo")
-    undo_change.undo_together(name="Put back both at once, if that was accepted", pair=pair)
-    hold_together(name="Both hosts go on", pair=pair, after="undoing both at once")
-    undo_change.keep(name="Take it for what was accepted last", pair=pair, node=node)
-    hold_together(name="Both hosts go on", pair=pair, after="keeping what was put back")
-    undo_change.end(name="Mark it as done", pair=pair, node=node, backup=backup)
+        operate(f"Put back the {which} server's state", undo_change.undo, pair=pair, turn=turn)
+        hold_together(pair, after=f"the {which} server's undo")
+    operate("Put back both at once, if that was accepted", undo_change.undo_together, pair=pair)
+    hold_together(pair, after="undoing both at once")
+    operate("Take it for what was accepted last", undo_change.keep, pair=pair, node=node)
+    hold_together(pair, after="keeping what was put back")
+    operate("Mark it as done", undo_change.end, pair=pair, node=node, backup=backup)
 
 
 @deploy("Upgrade")
 def plan_upgrade(pair: Pair, *, agreed: Agreed) -> None:
     """Learn which Kea there is for both hosts, and refuse or say what will be upgraded."""
-    kea_upgrade.refresh(name="See the host, and which Kea there is for it", node=this_node(pair))
-    hold_together(name="Both hosts go on", pair=pair, after="looking at both hosts")
-    kea_upgrade.decide(name="Judge both hosts together", pair=pair, force=agreed.force)
+    operate(
+        "See the host, and which Kea there is for it", kea_upgrade.refresh, node=this_node(pair)
+    )
+    hold_together(pair, after="looking at both hosts")
+    operate("Judge both hosts together", kea_upgrade.decide, pair=pair, force=agreed.force)
 
 
 @deploy("Upgrade")
 def upgrade(pair: Pair) -> None:
     """Upgrade one server after the other, its partner serving meanwhile."""
     for turn, which in enumerate(("first", "second")):
-        kea_upgrade.upgrade(name=f"Upgrade the {which} server", pair=pair, turn=turn)
-        hold_together(name="Both hosts go on", pair=pair, after=f"the {which} server's upgrade")
+        operate(f"Upgrade the {which} server", kea_upgrade.upgrade, pair=pair, turn=turn)
+        hold_together(pair, after=f"the {which} server's upgrade")
 
 
 @deploy("Upgrade")
 def end_upgrade(pair: Pair) -> None:
     """Forget what an older Kea was accepted with, after the pair was accepted with the new one."""
-    host_marks.forget_before(name="Remove the state of an older Kea", pair=pair, if_upgraded=True)
+    operate(
+        "Remove the state of an older Kea", host_marks.forget_before, pair=pair, if_upgraded=True
+    )
 
 
 @deploy("0 Pre-flight")
 def survey(pair: Pair) -> None:
     """Read each host of the pair; change nothing."""
-    checks.survey(name="Look at the host", node=this_node(pair))
+    operate("Look at the host", checks.survey, node=this_node(pair))
 
 
 @deploy("Maintenance")
 def take_out(pair: Pair, node: Node) -> None:
     """Take a host out, its partner serving all clients."""
     if host.name == node.name:
-        maintenance.take_out(name=f"Take {node.name} out", pair=pair, node=node)
+        operate(f"Take {node.name} out", maintenance.take_out, pair=pair, node=node)
 
 
 @deploy("Maintenance")
 def bring_back(pair: Pair, node: Node) -> None:
     """Bring a host back, and see the pair healthy."""
     if host.name == node.name:
-        maintenance.bring_back(name=f"Bring {node.name} back", pair=pair, node=node)
-    hold_together(name="Both hosts go on", pair=pair, after=f"bringing {node.name} back")
+        operate(f"Bring {node.name} back", maintenance.bring_back, pair=pair, node=node)
+    hold_together(pair, after=f"bringing {node.name} back")
 
 
 @deploy("Backup")
 def back_up(pair: Pair) -> None:
     """Documents and leases of both hosts to the operator's machine; the servers go on serving."""
-    backup_and_restore.read(name="Read documents and leases", node=this_node(pair))
-    backup_and_restore.keep(name="Write them to this machine", pair=pair)
+    operate("Read documents and leases", backup_and_restore.read, node=this_node(pair))
+    operate("Write them to this machine", backup_and_restore.keep, pair=pair)
 
 
 @deploy("Restore")
 def restore(pair: Pair, backup: Backup, *, force: bool) -> None:
     """Merge the leases of a backup with those of both hosts, and see the pair healthy."""
-    backup_and_restore.restore(
-        name="Bring the leases of the backup back", pair=pair, backup=backup, force=force
+    operate(
+        "Bring the leases of the backup back",
+        backup_and_restore.restore,
+        pair=pair,
+        backup=backup,
+        force=force,
     )
-    hold_together(name="Both hosts go on", pair=pair, after="bringing the leases back")
+    hold_together(pair, after="bringing the leases back")
 
 
 @deploy("0 Identities")
 def identify(pair: Pair, *, agreed: Agreed) -> None:
     """Give both hosts what they need to know each other; nothing of Kea is there yet."""
     node = this_node(pair)
-    host_marks.mark_unfinished(
-        name="Mark the rollout as under way", pair=pair, node=node, adopt=agreed.adopt
+    operate(
+        "Mark the rollout as under way",
+        host_marks.mark_unfinished,
+        pair=pair,
+        node=node,
+        adopt=agreed.adopt,
     )
-    put_in_order.prerequisites(name="Install openssl, curl and the DHCP probe", node=node)
-    identities.identity(
-        name="Give the host its certificate for its partner", pair=pair, node=node, which="ha"
+    operate("Install openssl, curl and the DHCP probe", put_in_order.prerequisites, node=node)
+    operate(
+        "Give the host its certificate for its partner",
+        identities.identity,
+        pair=pair,
+        node=node,
+        which="ha",
     )
-    identities.identity(
-        name="Give the host its certificate for API clients", pair=pair, node=node, which="api"
+    operate(
+        "Give the host its certificate for API clients",
+        identities.identity,
+        pair=pair,
+        node=node,
+        which="api",
     )
 
 
@@ -238,9 +276,9 @@ def identify(pair: Pair, *, agreed: Agreed) -> None:
 def install(pair: Pair, node: Node) -> None:
     """Kea, and the Control Agent if wanted, on one host; nothing starts yet."""
     on = f"on {called(node)}"
-    put_in_order.adopt(name=f"Keep what was {on} before", node=node)
-    put_in_order.packages(name=f"Install Kea {on}, not started", pair=pair, node=node)
-    put_in_order.ownership(name=f"Close Kea's directories {on}", pair=pair, node=node)
+    operate(f"Keep what was {on} before", put_in_order.adopt, node=node)
+    operate(f"Install Kea {on}, not started", put_in_order.packages, pair=pair, node=node)
+    operate(f"Close Kea's directories {on}", put_in_order.ownership, pair=pair, node=node)
 
 
 @deploy("2 Configure")
@@ -248,31 +286,33 @@ def configure(pair: Pair, node: Node) -> None:
     """Documents as checked candidates, then the daemons on them."""
     on = f"on {called(node)}"
     put, run = put_in_order.document, put_in_order.service
-    put(name=f"Write the drop-ins {on}", pair=pair, node=node, which="drop_ins")
-    put(name=f"Check and write kea-dhcp4.conf {on}", pair=pair, node=node, which="dhcp4")
-    put(name=f"Check and write kea-ctrl-agent.conf {on}", pair=pair, node=node, which="agent")
-    put_in_order.agent_password(name=f"Make the agent's password file {on}", pair=pair, node=node)
-    put(name=f"Check and write the firewall table {on}", pair=pair, node=node, which="firewall")
-    put_in_order.firewall(name=f"Load the firewall table {on}", pair=pair, node=node)
-    put(name=f"Write the expiry timer {on}", pair=pair, node=node, which="support")
-    put_in_order.expiry_timer(name=f"Start the expiry timer {on}", node=node)
-    run(name=f"Run kea-dhcp4 {on}", pair=pair, node=node, which="dhcp4")
-    run(name=f"Run the Control Agent {on}", pair=pair, node=node, which="agent")
-    checks.answers(name=f"Wait until they answer {on}", pair=pair, node=node)
+    operate(f"Write the drop-ins {on}", put, pair=pair, node=node, which="drop_ins")
+    operate(f"Check and write kea-dhcp4.conf {on}", put, pair=pair, node=node, which="dhcp4")
+    operate(f"Check and write kea-ctrl-agent.conf {on}", put, pair=pair, node=node, which="agent")
+    operate(
+        f"Make the agent's password file {on}", put_in_order.agent_password, pair=pair, node=node
+    )
+    operate(f"Check and write the firewall table {on}", put, pair=pair, node=node, which="firewall")
+    operate(f"Load the firewall table {on}", put_in_order.firewall, pair=pair, node=node)
+    operate(f"Write the expiry timer {on}", put, pair=pair, node=node, which="support")
+    operate(f"Start the expiry timer {on}", put_in_order.expiry_timer, node=node)
+    operate(f"Run kea-dhcp4 {on}", run, pair=pair, node=node, which="dhcp4")
+    operate(f"Run the Control Agent {on}", run, pair=pair, node=node, which="agent")
+    operate(f"Wait until they answer {on}", checks.answers, pair=pair, node=node)
 
 
 @deploy("3 Verify the link")
 def verify_link(pair: Pair, node: Node) -> None:
     """From ``node`` to its partner: Kea's log, its HA status, and a request of our own."""
     partner = pair.partner_of(node)
-    checks.link(name=f"From {called(node)} to {called(partner)}", pair=pair, node=node)
+    operate(f"From {called(node)} to {called(partner)}", checks.link, pair=pair, node=node)
 
 
 @deploy("4 Verify the opposite direction")
 def verify_opposite(pair: Pair, node: Node) -> None:
     """From the partner to ``node``'s address and port."""
     partner = pair.partner_of(node)
-    checks.opposite(name=f"From {called(partner)} to {called(node)}", pair=pair, node=node)
+    operate(f"From {called(partner)} to {called(node)}", checks.opposite, pair=pair, node=node)
 
 
 @deploy("6 Accept the pair")
@@ -287,19 +327,23 @@ def accept(pair: Pair) -> None:
                 f"{left_out[0]} out. Run without --limit for the verdict."
             )
         return
-    checks.both_joined(name="Wait until both are in hot-standby", pair=pair, node=node)
+    operate("Wait until both are in hot-standby", checks.both_joined, pair=pair, node=node)
     read(pair)
-    hold_together(name="Both hosts go on", pair=pair, after="reading both hosts")
+    hold_together(pair, after="reading both hosts")
     verify(pair)
-    host_marks.mark_accepted(
-        name="Mark the pair as accepted, and keep its state", pair=pair, node=node
+    operate(
+        "Mark the pair as accepted, and keep its state",
+        host_marks.mark_accepted,
+        pair=pair,
+        node=node,
     )
 
 
 def read(pair: Pair) -> None:
     """Read each host, and try its ports with right and wrong identities; change nothing."""
-    checks.gather(
-        name="Read the host, try its ports with right and wrong certificates",
+    operate(
+        "Read the host, try its ports with right and wrong certificates",
+        checks.gather,
         pair=pair,
         node=this_node(pair),
     )
@@ -307,4 +351,4 @@ def read(pair: Pair) -> None:
 
 def verify(pair: Pair) -> None:
     """Print the verdict, or fail with every finding."""
-    checks.judge(name="Judge the pair", pair=pair, node=this_node(pair))
+    operate("Judge the pair", checks.judge, pair=pair, node=this_node(pair))

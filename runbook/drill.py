@@ -22,9 +22,9 @@ if pair:
     steps.survey(pair)
     steps.agree_to_drill(pair, names, agreed=agreed)
     steps.read(pair)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="reading both hosts")
+    steps.hold_together(pair, after="reading both hosts")
     steps.verify(pair)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="judging the pair")
+    steps.hold_together(pair, after="judging the pair")
     for name in host.loop(names):
         steps.drill(pair, name)
     steps.report(pair, names)

@@ -18,7 +18,7 @@ if pair and node:
         if host.name == one.name:
             steps.take_lock(pair, one)
     steps.survey(pair)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="looking at both hosts")
+    steps.hold_together(pair, after="looking at both hosts")
     if not host.data.get("done"):
         steps.take_out(pair, node)
     else:

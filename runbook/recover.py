@@ -25,7 +25,7 @@ if pair:
     steps.look(pair)
     # No barrier before this: one host may be all that is left.
     steps.recover(pair)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="mending")
+    steps.hold_together(pair, after="mending")
 
     # What a lost machine knew must not open anything any longer: Kea knows no revocation.
     lost = partial(recovery.was_rebuilt, pair)

@@ -28,7 +28,7 @@ if pair:
     # Whatever stands against it is said before anything is changed, here or there.
     steps.look(pair)
     steps.decide(pair, agreed=agreed, only_live=True)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
+    steps.hold_together(pair, after="judging both hosts")
     for stage in host.loop(ca_store.STAGES if changes_cas else ("renew",)):
         if changes_cas:
             steps.change_cas(pair, stage, agreed=agreed)
@@ -36,6 +36,6 @@ if pair:
         steps.decide(pair, agreed=agreed, only_live=True)
         steps.roll(pair)
         steps.accept(pair)
-        steps.hold_together(name="Both hosts go on", pair=pair, after=stage)
+        steps.hold_together(pair, after=stage)
     if changes_cas:
         steps.end_change_of_cas(pair)

@@ -19,5 +19,5 @@ if pair:
         if host.name == node.name:
             steps.take_lock(pair, node)
     steps.survey(pair)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="looking at both hosts")
+    steps.hold_together(pair, after="looking at both hosts")
     steps.undo(pair, agreed=agreed)

@@ -19,7 +19,7 @@ if pair:
         if host.name == node.name:
             steps.take_lock(pair, node)
     steps.plan_upgrade(pair, agreed=agreed)
-    steps.hold_together(name="Both hosts go on", pair=pair, after="judging both hosts")
+    steps.hold_together(pair, after="judging both hosts")
     steps.upgrade(pair)
     steps.accept(pair)
     steps.end_upgrade(pair)

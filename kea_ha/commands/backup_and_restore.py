@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand
 
 from kea_ha import foreign, layout
-from kea_ha.commands.rolling_change import await_health, counts_as_change, start
+from kea_ha.commands.rolling_change import await_health, start
 from kea_ha.decide import acceptance, restore_plan
 from kea_ha.decide.restore_plan import HostFile, Restoration
 from kea_ha.host import backup_store, file_transfer, put_back_timer
@@ -25,7 +24,8 @@ from kea_ha.kea.lease_file import LeaseFileError
 from kea_ha.kea.redaction import without_secrets
 from kea_ha.operations import checks
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import SERVICE_S, Commands, Refusal, ask, checked_operation, need, say
+from kea_ha.session.operation import CHANGED, Outcome
+from kea_ha.session.remote import SERVICE_S, Refusal, ask, need, say
 from kea_ha.session.surveys import COPYING_S, changed, files_of, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
@@ -46,8 +46,7 @@ _IN_PART = "not backed up in full"
 # Backup --------------------------------------------------------------------------------------
 
 
-@checked_operation
-def read(*, node: Node) -> Commands:
+def read(*, node: Node) -> Outcome:
     """Read the documents, the kept settings and the leases of a host; no key is among them."""
     if state.is_executing:
         try:
@@ -60,8 +59,7 @@ def read(*, node: Node) -> Commands:
             _READ[node.name] = dict(_without_secrets(node, files))
         except Refusal as refusal:
             raise Refusal(refusal.why, refusal.remedy, outcome=_IN_PART) from refusal
-    host.noop("read")
-    yield from ()
+    return "read"
 
 
 def _without_secrets(
@@ -94,16 +92,14 @@ def _without_secrets(
 _DOCUMENTS = (layout.KEA_CONF, layout.AGENT_CONF)
 
 
-@checked_operation
-def keep(*, pair: Pair) -> Commands:
+def keep(*, pair: Pair) -> Outcome:
     """Write what was read of both hosts to this machine; fail if one of them is missing."""
     if state.is_executing:
         active = [one.name for one in state.active_hosts]
         writer = next(node.name for node in pair.nodes if node.name in active)
         if host.name == writer:
             _keep(pair)
-    host.noop("nothing was changed on the hosts")
-    yield from ()
+    return "nothing was changed on the hosts"
 
 
 def _keep(pair: Pair) -> None:
@@ -154,12 +150,10 @@ def _leases(count: int) -> str:
 # Restore -------------------------------------------------------------------------------------
 
 
-@checked_operation
-def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
+def restore(*, pair: Pair, backup: Backup, force: bool) -> Outcome:
     """Merge the backup's leases with those of both hosts, and start both servers on them."""
     if host.name != pair.primary.name:
-        host.noop(f"done from {pair.primary.name}, for both")
-        return
+        return f"done from {pair.primary.name}, for both"
     surveys = {node.name: look_at(node) for node in pair.nodes}
     found = list(restore_plan.objections(pair, backup, surveys, force=force, now=datetime.now(UTC)))
     names = tuple(node.name for node in pair.nodes)
@@ -193,7 +187,7 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Commands:
             _restore(pair, backup, ran, up)
         finally:
             RUN.take_back(pair, _STOPPED)
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
 def _restore(pair: Pair, backup: Backup, ran: Collection[Node], up: Collection[Node]) -> None:

@@ -7,14 +7,13 @@ comes after each stage. See ``pki.STAGES``.
 from __future__ import annotations
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand
 
-from kea_ha.commands.rolling_change import counts_as_change
 from kea_ha.decide import acceptance
 from kea_ha.pki import ca_store
 from kea_ha.pki.certificates import PkiError
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import Commands, Refusal, checked_operation, say
+from kea_ha.session.operation import CHANGED, Outcome
+from kea_ha.session.remote import Refusal, say
 from kea_ha.session.surveys import PKI_DIR, change_of_cas, look_at, store_for
 from kea_ha.settings.model import Pair
 
@@ -25,12 +24,10 @@ _SAID = {
 }
 
 
-@checked_operation
-def change_cas(*, pair: Pair, stage: str, force: bool) -> Commands:
+def change_cas(*, pair: Pair, stage: str, force: bool) -> Outcome:
     """Go on to the next stage of a change of CAs, once both hosts have reached the one before."""
     if host.name != pair.primary.name or not state.is_executing:
-        host.noop("done once for the pair")
-        return
+        return "done once for the pair"
     if not ca_store.Store.exists(PKI_DIR / pair.name):
         raise Refusal(
             f"there is no {PKI_DIR / pair.name}/ here to change",
@@ -38,8 +35,7 @@ def change_cas(*, pair: Pair, stage: str, force: bool) -> Commands:
         )
     reached = change_of_cas(pair)
     if reached is not None and ca_store.STAGES.index(reached) >= ca_store.STAGES.index(stage):
-        host.noop("it is there, or beyond")
-        return
+        return "it is there, or beyond"
     found = acceptance.health_findings(pair, {n.name: look_at(n, anew=True) for n in pair.nodes})
     if found and not force:
         listed = "\n".join(found)
@@ -52,15 +48,13 @@ def change_cas(*, pair: Pair, stage: str, force: bool) -> Commands:
     except PkiError as error:
         raise Refusal(error.what, error.remedy) from error
     say(f"    {_SAID[stage]}")
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
-@checked_operation
-def end_change(*, pair: Pair) -> Commands:
+def end_change(*, pair: Pair) -> Outcome:
     """Keep the new CAs alone, on the operator's machine."""
     if host.name != pair.primary.name or not state.is_executing:
-        host.noop("done once for the pair")
-        return
+        return "done once for the pair"
     try:
         store_for(pair).end_change()
     except PkiError as error:
@@ -70,4 +64,4 @@ def end_change(*, pair: Pair) -> Commands:
         f"the pair has new CAs: copy {PKI_DIR / pair.name}/ anew to wherever a copy of it is kept "
         "or used (docs/runbook.md, Keep pki/)",
     )
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED

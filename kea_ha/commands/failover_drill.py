@@ -21,12 +21,11 @@ from pathlib import Path
 
 import gevent
 from pyinfra import host, inventory, state
-from pyinfra.api import FunctionCommand
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from kea_ha import foreign, layout
-from kea_ha.commands.rolling_change import await_health, counts_as_change
+from kea_ha.commands.rolling_change import await_health
 from kea_ha.decide import drill_report, drill_scenarios
 from kea_ha.decide.drill_report import Figures, Report, Scenario
 from kea_ha.decide.drill_scenarios import Kind, Told
@@ -38,12 +37,11 @@ from kea_ha.kea.lease_file import LeaseFileError
 from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN
 from kea_ha.pki.certificates import PkiError
 from kea_ha.session.learned import RUN
+from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     AGAIN,
-    Commands,
     Refusal,
     ask,
-    checked_operation,
     need,
     reconnect,
     say,
@@ -74,8 +72,7 @@ def in_lab() -> bool:
     return bool(host.data.get("ssh_config_file") == _LAB_SSH)
 
 
-@checked_operation
-def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Commands:
+def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Outcome:
     """Say what each scenario costs, and refuse where nobody has agreed to that."""
     if probe() is None:
         raise Refusal(
@@ -104,8 +101,7 @@ def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Comman
         )
     if drill_scenarios.CERTIFICATE_EXPIRED in names:
         _see_that_one_can_be_made(pair)
-    host.noop("agreed")
-    yield from ()
+    return "agreed"
 
 
 def _see_that_one_can_be_made(pair: Pair) -> None:
@@ -124,16 +120,13 @@ def _see_that_one_can_be_made(pair: Pair) -> None:
         raise Refusal(f"{name}: {error.what}", error.remedy, outcome=nothing) from error
 
 
-@checked_operation
-def drill(*, pair: Pair, scenario: str) -> Commands:
+def drill(*, pair: Pair, scenario: str) -> Outcome:
     """Go through one scenario, and put everything back."""
     if host.name != pair.primary.name:
-        host.noop(f"done from {pair.primary.name}, for both")
-        return
+        return f"done from {pair.primary.name}, for both"
     before = RUN.drilled.setdefault(pair.name, [])
     if before and before[-1].accepted_s is None:
-        host.noop(f"not gone through: {before[-1].name} has left the pair damaged")
-        return
+        return f"not gone through: {before[-1].name} has left the pair damaged"
     if state.is_executing:
         try:
             done = _Drill(pair, drill_scenarios.KINDS[scenario]).go()
@@ -144,16 +137,14 @@ def drill(*, pair: Pair, scenario: str) -> Commands:
         before.append(done)
         gap = f"longest time between ACKs {done.figures.longest_gap_s:.1f} s"
         say(f"    {scenario}: {'passed' if done.passed else 'not passed'}, {gap}")
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
-@checked_operation
-def report(*, pair: Pair, names: tuple[str, ...]) -> Commands:
+def report(*, pair: Pair, names: tuple[str, ...]) -> Outcome:
     """Write what was measured, and fail if it is worse than the settings imply."""
     done = RUN.drilled.get(pair.name, [])
     if host.name != pair.primary.name or not done:
-        host.noop("done once for the pair")
-        return
+        return "done once for the pair"
     page, made = _write(pair, done)
     for line in drill_report.table(made):
         say(f"    {line}")
@@ -170,8 +161,7 @@ def report(*, pair: Pair, names: tuple[str, ...]) -> Commands:
     RUN.verdicts[pair.name] = (
         f"drilled: {', '.join(one.name for one in done)} passed. The pair is healthy again."
     )
-    host.noop("written")
-    yield from ()
+    return "written"
 
 
 def _write(pair: Pair, done: Sequence[Scenario]) -> tuple[Path, Report]:

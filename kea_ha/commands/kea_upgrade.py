@@ -7,12 +7,11 @@ is left alone, and the leases as they were are kept beside it.
 from __future__ import annotations
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand, StringCommand
+from pyinfra.api import StringCommand
 
 from kea_ha import layout
 from kea_ha.commands.rolling_change import (
     await_health,
-    counts_as_change,
     fall_into_step,
     free_of_clients,
     mark,
@@ -27,11 +26,10 @@ from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import desired_state
 from kea_ha.operations import checks, put_in_order
 from kea_ha.session.learned import RUN
+from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     SERVICE_S,
-    Commands,
     Refusal,
-    checked_operation,
     need,
     run_commands,
     say,
@@ -40,8 +38,7 @@ from kea_ha.session.surveys import anchors_for, changed, look_at
 from kea_ha.settings.model import Node, Pair
 
 
-@checked_operation
-def refresh(*, node: Node) -> Commands:
+def refresh(*, node: Node) -> Outcome:
     """Learn which versions there are, and see the host."""
     if state.is_executing:
         say("    refreshing the package index")
@@ -53,12 +50,10 @@ def refresh(*, node: Node) -> Commands:
             timeout_s=300,
         )
     look_at(node, anew=True)
-    host.noop("seen")
-    yield from ()
+    return "seen"
 
 
-@checked_operation
-def decide(*, pair: Pair, force: bool) -> Commands:
+def decide(*, pair: Pair, force: bool) -> Outcome:
     """Refuse, with every reason at once, or say what will be upgraded and what that means."""
     surveys = {node.name: look_at(node) for node in pair.nodes}
     checks.refuse(
@@ -75,21 +70,18 @@ def decide(*, pair: Pair, force: bool) -> Commands:
         newest = desired_state.candidate(pair, surveys[host.name])
         source = f"package_source={pair.settings.package_source}"
         RUN.warn(pair, f"nothing to upgrade: both run Kea {newest}, the newest of {source}")
-    host.noop("to be upgraded" if planned else "nothing to upgrade")
-    yield from ()
+    return "to be upgraded" if planned else "nothing to upgrade"
 
 
-@checked_operation
-def upgrade(*, pair: Pair, turn: int) -> Commands:
+def upgrade(*, pair: Pair, turn: int) -> Outcome:
     """Upgrade the host whose turn it is while its partner serves all."""
     planned = RUN.upgrades.get(pair.name, ())
     mine = planned[turn] if turn < len(planned) else None
     if mine is None or mine.node.name != host.name:
-        host.noop("it is not this host's turn, or there is nothing to upgrade")
-        return
+        return "it is not this host's turn, or there is nothing to upgrade"
     if state.is_executing:
         _upgrade(pair, mine)
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
 def _upgrade(pair: Pair, mine: HostUpgrade) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import time
 
-from pyinfra import host, state
-from pyinfra.api import FunctionCommand
+from pyinfra import state
 
 from kea_ha import layout
 from kea_ha.commands.rolling_change import (
     await_health,
-    counts_as_change,
     fall_into_step,
     free_of_clients,
     start,
@@ -24,13 +22,13 @@ from kea_ha.decide import acceptance
 from kea_ha.operations import checks
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import Commands, Refusal, checked_operation, need, run_commands, say
+from kea_ha.session.operation import CHANGED, Outcome
+from kea_ha.session.remote import Refusal, need, run_commands, say
 from kea_ha.session.surveys import changed, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
 
-@checked_operation
-def take_out(*, pair: Pair, node: Node) -> Commands:
+def take_out(*, pair: Pair, node: Node) -> Outcome:
     """Have the partner serve all clients, and stop this server for good."""
     partner = pair.partner_of(node)
     for one in pair.nodes:
@@ -52,9 +50,8 @@ def take_out(*, pair: Pair, node: Node) -> Commands:
             "--data done=true"
         )
     if "maintenance" in look_at(node).state and not state.is_executing:
-        host.noop(f"{node.name} is out already")
-        return
-    yield FunctionCommand(counts_as_change, (), {})
+        return f"{node.name} is out already"
+    return CHANGED
 
 
 def _take_out(pair: Pair, node: Node) -> None:
@@ -94,12 +91,10 @@ def _take_out(pair: Pair, node: Node) -> None:
     say(f"    {partner.name} serves all clients; kea-dhcp4 on {node.name} stays down")
 
 
-@checked_operation
-def bring_back(*, pair: Pair, node: Node) -> Commands:
+def bring_back(*, pair: Pair, node: Node) -> Outcome:
     """Start this server again, and see the pair healthy."""
     if "maintenance" not in look_at(node).state:
-        host.noop(f"{node.name} is not out for maintenance")
-        return
+        return f"{node.name} is not out for maintenance"
     if state.is_executing:
         if look_at(node).unit(unit_of(pair)).is_active and not acceptance.answers(look_at(node)):
             stop(pair, node)  # left in maintenance by a run that was cut off: only a start ends it
@@ -111,4 +106,4 @@ def bring_back(*, pair: Pair, node: Node) -> Commands:
         run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
         changed(node)
         await_health(pair)
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED

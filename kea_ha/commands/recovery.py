@@ -6,13 +6,12 @@ import time
 from dataclasses import replace
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand, StringCommand
+from pyinfra.api import StringCommand
 
 from kea_ha import layout
 from kea_ha.commands.rolling_change import (
     await_health,
     await_state,
-    counts_as_change,
     fall_into_step,
     free_of_clients,
     own_words,
@@ -30,15 +29,13 @@ from kea_ha.kea.status import HOT_STANDBY, IN_MAINTENANCE, PARTNER_DOWN
 from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea
 from kea_ha.session.learned import RUN
+from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     AGAIN,
     POLL_S,
     SERVICE_S,
-    Commands,
     PartnerFailed,
     Refusal,
-    carry_out,
-    checked_operation,
     run_commands,
     say,
     wait_until,
@@ -47,8 +44,7 @@ from kea_ha.session.surveys import anchors_for, changed, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
 
-@checked_operation
-def diagnose(*, pair: Pair) -> Commands:
+def diagnose(*, pair: Pair) -> Outcome:
     """Say what was found and what will be done; refuse where something else has to come first."""
     names = {node.name for node in pair.nodes}
     if any(set(failure.hosts) & names for failure in RUN.failures):
@@ -66,19 +62,17 @@ def diagnose(*, pair: Pair) -> Commands:
         for line in found.found:
             say(f"    found: {line}")
         say(f"    to do: {found.words}")
-    host.noop(found.cure)
-    yield from ()
+    return found.cure
 
 
-@checked_operation
-def cure(*, pair: Pair, node: Node) -> Commands:
+def cure(*, pair: Pair, node: Node) -> Outcome:
     """Do on this host what the diagnosis says."""
     found = RUN.diagnoses.get(pair.name)
     if found is None or found.cure == "nothing" or found.host not in ("", node.name):
         host.noop("nothing is to be done here")
         if found is not None and found.cure == "nothing":
             _say_the_end(pair, found)
-        return
+        return None
     if state.is_executing:
         try:
             _CURES[found.cure](pair, node, found)
@@ -90,7 +84,7 @@ def cure(*, pair: Pair, node: Node) -> Commands:
                 "not recovered",
             ) from refusal
         _say_the_end(pair, found)
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
 def _await_word_of_partner(pair: Pair, node: Node) -> None:
@@ -213,7 +207,7 @@ def _restart_both(pair: Pair, node: Node, found: Diagnosis) -> None:
 def _renew(pair: Pair, node: Node, found: Diagnosis) -> None:
     if node.name in found.renew:
         for which in ("ha", "api"):
-            carry_out(identities.identity, pair=pair, node=node, which=which)
+            run_commands(identities.identity(pair=pair, node=node, which=which))
 
 
 def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
@@ -233,7 +227,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
     fall_into_step(pair, node)
     start(pair, node)
     if node.name in found.renew:
-        carry_out(put_in_order.service, pair=pair, node=node, which="agent")
+        run_commands(put_in_order.service(pair=pair, node=node, which="agent"))
     checks.await_answers(pair, node)
     if all(one.name in RUN.seen for one in pair.nodes):
         await_health(pair, though_both_serve=True)
@@ -243,10 +237,10 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
 
 def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
     """Set up the machine as the rollout does; its partner, which serves, is not touched."""
-    carry_out(host_marks.mark_unfinished, pair=pair, node=node, adopt=False)
-    carry_out(put_in_order.prerequisites, node=node)
+    run_commands(host_marks.mark_unfinished(pair=pair, node=node, adopt=False))
+    run_commands(put_in_order.prerequisites(node=node))
     for which in ("ha", "api"):
-        carry_out(identities.identity, pair=pair, node=node, which=which)
+        run_commands(identities.identity(pair=pair, node=node, which=which))
     put_in_place(pair, node)
     fall_into_step(pair, node)
     run_daemons(pair, node)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand, StringCommand
-from pyinfra.api.host import Host
+from pyinfra.api import StringCommand
 
 from kea_ha import foreign, layout
 from kea_ha.decide import acceptance, change_plan
@@ -25,15 +24,13 @@ from kea_ha.operations import checks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea, ha_state_of
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.session.learned import RUN
+from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     AGAIN,
     PROGRESS_S,
     SERVICE_S,
-    Commands,
     Refusal,
     ask,
-    carry_out,
-    checked_operation,
     need,
     run_commands,
     say,
@@ -50,13 +47,11 @@ _REQUEST_S = 15
 _ORDER_S = 0.4
 
 
-@checked_operation
-def announce(*, pair: Pair) -> Commands:
+def announce(*, pair: Pair) -> Outcome:
     """Say what will change on which host, in which order, and what clients will notice."""
     change = RUN.changes.get(pair.name)
     if change is None:
-        host.noop("no live server has to change")
-        return
+        return "no live server has to change"
     if host.name == change.hosts[0].node.name:
         for setting in change.settings:
             say(f"    setting {setting}")
@@ -66,32 +61,28 @@ def announce(*, pair: Pair) -> Commands:
             for line in one.lines:
                 say(f"        {line}")
         say(f"    {change_plan.cost(pair, change, _surveys(pair))}")
-    yield from ()
+    return "said"
 
 
-@checked_operation
-def change(*, pair: Pair, turn: int) -> Commands:
+def change(*, pair: Pair, turn: int) -> Outcome:
     """Change the host whose turn it is while its partner serves all, and see it healthy again."""
     planned = RUN.changes.get(pair.name)
     mine = planned.of(turn) if planned else None
     if planned is None or mine is None or mine.node.name != host.name:
-        host.noop("it is not this host's turn, or nothing is to change")
-        return
+        return "it is not this host's turn, or nothing is to change"
     if state.is_executing:
         if planned.together:
             _prepare_together(pair, mine.node)
         else:
             _roll(pair, mine, before=planned.hosts[:turn])
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
-@checked_operation
-def restart_together(*, pair: Pair) -> Commands:
+def restart_together(*, pair: Pair) -> Outcome:
     """Restart both servers at once, for a change that they cannot live with half done."""
     planned = RUN.changes.get(pair.name)
     if planned is None or not planned.together:
-        host.noop("no change here that takes both servers at once")
-        return
+        return "no change here that takes both servers at once"
     node = pair.node(host.name)
     if state.is_executing:
         try:
@@ -99,16 +90,14 @@ def restart_together(*, pair: Pair) -> Commands:
             checks.await_answers(pair, node)
         except Refusal as refusal:
             RUN.broken[pair.name] = refusal  # both are to be put back, and this is one of them
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
-@checked_operation
-def settle_together(*, pair: Pair) -> Commands:
+def settle_together(*, pair: Pair) -> Outcome:
     """See both healthy after they were restarted at once, or put back both."""
     planned = RUN.changes.get(pair.name)
     if planned is None or not planned.together:
-        host.noop("no change here that takes both servers at once")
-        return
+        return "no change here that takes both servers at once"
     if state.is_executing:
         try:
             if pair.name in RUN.broken:
@@ -116,8 +105,7 @@ def settle_together(*, pair: Pair) -> Commands:
             await_health(pair)
         except Refusal as refusal:
             raise _undone_together(pair, pair.node(host.name), refusal) from refusal
-    host.noop("both are healthy")
-    yield from ()
+    return "both are healthy"
 
 
 def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
@@ -150,11 +138,6 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
         names,
         _AS_BEFORE,
     )
-
-
-def counts_as_change(state: object, host: Host) -> bool:
-    # What was done was done above, in words; for pyinfra's totals it is one change.
-    return True
 
 
 # One host ------------------------------------------------------------------------------------
@@ -227,12 +210,12 @@ def mark(pair: Pair, node: Node, how: str = CHANGING, back_to: str = "") -> None
 def put_in_place(pair: Pair, node: Node) -> None:
     """Packages, certificates and documents: nothing that runs reads them before it restarts."""
     for of in (put_in_order.packages, put_in_order.ownership):
-        carry_out(of, pair=pair, node=node)
+        run_commands(of(pair=pair, node=node))
     for which in ("ha", "api"):
-        carry_out(identities.identity, pair=pair, node=node, which=which)
+        run_commands(identities.identity(pair=pair, node=node, which=which))
     for which in ("drop_ins", "dhcp4", "agent", "firewall", "support"):
-        carry_out(put_in_order.document, pair=pair, node=node, which=which)
-    carry_out(put_in_order.agent_password, pair=pair, node=node)
+        run_commands(put_in_order.document(pair=pair, node=node, which=which))
+    run_commands(put_in_order.agent_password(pair=pair, node=node))
 
 
 def free_of_clients(pair: Pair, node: Node) -> None:
@@ -352,9 +335,9 @@ def run_daemons(pair: Pair, node: Node) -> None:
     """Each daemon on what is on disk now; one that is no longer wanted stops first."""
     order = ("dhcp4", "agent") if pair.settings.control_channel == "agent" else ("agent", "dhcp4")
     for which in order:
-        carry_out(put_in_order.service, pair=pair, node=node, which=which)
-    carry_out(put_in_order.firewall, pair=pair, node=node)
-    carry_out(put_in_order.expiry_timer, node=node)
+        run_commands(put_in_order.service(pair=pair, node=node, which=which))
+    run_commands(put_in_order.firewall(pair=pair, node=node))
+    run_commands(put_in_order.expiry_timer(node=node))
 
 
 def _state_of(node: Node) -> str:

@@ -11,12 +11,11 @@ import json
 from dataclasses import replace
 
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand, StringCommand
+from pyinfra.api import StringCommand
 
 from kea_ha import foreign, layout
 from kea_ha.commands.rolling_change import (
     await_health,
-    counts_as_change,
     mark,
     own_words,
     put_back,
@@ -30,13 +29,13 @@ from kea_ha.kea import config_diff
 from kea_ha.operations import checks
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.session.learned import RUN, Goal
+from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     AGAIN,
     SERVICE_S,
     Commands,
     Refusal,
     ask,
-    checked_operation,
     need,
     run_commands,
     say,
@@ -46,8 +45,7 @@ from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem
 
 
-@checked_operation
-def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: bool) -> Commands:
+def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: bool) -> Outcome:
     """Refuse, with every reason at once, or plan what is put back where.
 
     With a ``backup`` its documents are what is put back.
@@ -95,16 +93,13 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
     }
     if planned := change_plan.plan_undo(pair, surveys):
         RUN.changes[pair.name] = planned
-    host.noop("decided")
-    yield from ()
+    return "decided"
 
 
-@checked_operation
-def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
+def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Outcome:
     """Have this host's Kea look at the document that it is to go back to."""
     if pair.name not in RUN.changes:
-        host.noop("nothing to undo")
-        return
+        return "nothing to undo"
     goal = RUN.goals[pair.name][node.name]
     if state.is_executing:
         if backup is not None:
@@ -125,21 +120,19 @@ def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
                 "Kea that is installed",
                 outcome="refused; nothing was changed",
             )
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
-@checked_operation
-def mark_begun(*, pair: Pair, node: Node) -> Commands:
+def mark_begun(*, pair: Pair, node: Node) -> Outcome:
     """Leave word on the host of what is being put back, now that both hosts can have it."""
     if pair.name not in RUN.changes:
-        host.noop("nothing to undo")
-        return
+        return "nothing to undo"
     if state.is_executing:
         goal = RUN.goals[pair.name][node.name]
         # A restore goes on to the backup, and back to what was accepted before it.
         back_to = "" if goal.kept == layout.RESTORED_DIR else goal.name
         mark(pair, node, change_plan.MARKS[goal.kept], back_to)
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
 def _bring(node: Node, goal: Goal, backup: Backup) -> None:
@@ -171,14 +164,12 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
         ])  # fmt: skip
 
 
-@checked_operation
-def undo(*, pair: Pair, turn: int) -> Commands:
+def undo(*, pair: Pair, turn: int) -> Outcome:
     """Put the earlier state back on the host whose turn it is, while its partner serves all."""
     planned = RUN.changes.get(pair.name)
     mine = planned.of(turn) if planned else None
     if planned is None or planned.together or mine is None or mine.node.name != host.name:
-        host.noop("it is not this host's turn, or nothing is to be undone")
-        return
+        return "it is not this host's turn, or nothing is to be undone"
     if state.is_executing:
         try:
             put_back(
@@ -187,16 +178,14 @@ def undo(*, pair: Pair, turn: int) -> Commands:
         except Refusal as refusal:
             raise _stopped(pair, mine.node, refusal) from refusal
         say(f"    {mine.node.name} has its earlier state, and the pair is healthy")
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
-@checked_operation
-def undo_together(*, pair: Pair) -> Commands:
+def undo_together(*, pair: Pair) -> Outcome:
     """Put it back on both at once, where the two could not live together half undone."""
     planned = RUN.changes.get(pair.name)
     if planned is None or not planned.together:
-        host.noop("nothing to be undone that takes both servers at once")
-        return
+        return "nothing to be undone that takes both servers at once"
     if state.is_executing:
         node = pair.node(host.name)
         kept = RUN.goals[pair.name][node.name].kept
@@ -211,7 +200,7 @@ def undo_together(*, pair: Pair) -> Commands:
             await_health(pair)
         except Refusal as refusal:
             raise _stopped(pair, node, refusal) from refusal
-    yield FunctionCommand(counts_as_change, (), {})
+    return CHANGED
 
 
 def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
@@ -225,7 +214,6 @@ def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     )
 
 
-@checked_operation
 def keep(*, pair: Pair, node: Node) -> Commands:
     """Take what was put back for what was accepted last; what was undone is kept before it."""
     if pair.name not in RUN.changes:
@@ -244,7 +232,6 @@ def keep(*, pair: Pair, node: Node) -> Commands:
     changed(node)
 
 
-@checked_operation
 def end(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
     """Both keep it: nothing is under way any longer."""
     if pair.name not in RUN.changes:

@@ -21,13 +21,12 @@ from kea_ha.host.survey import Survey
 from kea_ha.kea import config_in_use, log_file
 from kea_ha.operations import probes
 from kea_ha.session.learned import RUN
+from kea_ha.session.operation import Outcome
 from kea_ha.session.remote import (
     AGAIN,
-    Commands,
     PartnerFailed,
     Refusal,
     ask,
-    checked_operation,
     say,
     wait_until,
 )
@@ -42,8 +41,7 @@ EVIDENCE: dict[str, Evidence] = {}
 # Pre-flight ------------------------------------------------------------------------------------
 
 
-@checked_operation
-def look(*, pair: Pair, node: Node) -> Commands:
+def look(*, pair: Pair, node: Node) -> Outcome:
     """See what there is on a host and what it can reach."""
     survey = look_at(node, anew=True)
     if desired_state.installed(pair, survey) is None:
@@ -57,18 +55,16 @@ def look(*, pair: Pair, node: Node) -> Commands:
         paths=tuple(probes.paths(pair, node)),
         dhcp=probes.dhcp_servers(pair, node),
     )
-    yield from _nothing("seen")
+    return "seen"
 
 
-@checked_operation
-def survey(*, node: Node) -> Commands:
+def survey(*, node: Node) -> Outcome:
     """See what there is on a host, and no more."""
     look_at(node, anew=True)
-    yield from _nothing("seen")
+    return "seen"
 
 
-@checked_operation
-def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
+def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Outcome:
     """Refuse, with every reason against both hosts at once, or go on.
 
     ``only_live``: there has to be a live pair, since this run does not roll one out.
@@ -96,7 +92,7 @@ def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Commands:
     RUN.changes.pop(pair.name, None)
     if planned is not None:
         RUN.changes[pair.name] = planned
-    yield from _nothing("nothing stands against it")
+    return "nothing stands against it"
 
 
 def refuse(pair: Pair, found: Sequence[Problem]) -> None:
@@ -133,25 +129,23 @@ def warn_of_unfinished_cas(pair: Pair) -> None:
         )
 
 
-@checked_operation
-def hold_together(*, pair: Pair, after: str) -> Commands:
+def hold_together(*, pair: Pair, after: str) -> Outcome:
     """Go on only if both hosts can: pyinfra alone would go on with the one that did not fail."""
     for node in pair.nodes if state.is_executing else ():
         if RUN.in_scope(node.name) and node.name != host.name and RUN.has_failed(node.name):
             say(f"    stopped here: {node.name} failed in: {after}")
             raise PartnerFailed
-    yield from _nothing("both hosts go on")
+    return "both hosts go on"
 
 
 # The daemons and the links ---------------------------------------------------------------------
 
 
-@checked_operation
-def answers(*, pair: Pair, node: Node) -> Commands:
+def answers(*, pair: Pair, node: Node) -> Outcome:
     """Wait until what was started stays up."""
     if state.is_executing:
         await_answers(pair, node)
-    yield from _nothing("it answers")
+    return "it answers"
 
 
 def await_answers(pair: Pair, node: Node) -> None:
@@ -202,12 +196,11 @@ def _why_down(node: Node, unit: str) -> str:
     return f"{unit} on {node.name} does not stay up. In its own words:\n{said.words}"
 
 
-@checked_operation
-def link(*, pair: Pair, node: Node) -> Commands:
+def link(*, pair: Pair, node: Node) -> Outcome:
     """The link from ``node`` to its partner, or what can be proved of it before the partner is."""
     partner = pair.partner_of(node)
     if not state.is_executing:
-        return
+        return None
     if not RUN.in_scope(partner.name):
         RUN.warn(pair, f"the link to {partner.name} was not verified: --limit leaves it out")
     elif look_at(partner).unit(unit_of(pair)).is_active:
@@ -221,24 +214,22 @@ def link(*, pair: Pair, node: Node) -> Commands:
             else ("is not installed yet")
         )
         say(f"    path open, Kea tries; its partner on {partner.name} {there}")
-    yield from _nothing("verified")
+    return "verified"
 
 
-@checked_operation
-def opposite(*, pair: Pair, node: Node) -> Commands:
+def opposite(*, pair: Pair, node: Node) -> Outcome:
     """The link from the partner to ``node``: a request with the partner's own certificate."""
     partner = pair.partner_of(node)
     if state.is_executing and RUN.in_scope(partner.name):
         probes.prove_request(pair, partner, node)
-    yield from _nothing("verified")
+    return "verified"
 
 
-@checked_operation
-def both_joined(*, pair: Pair, node: Node) -> Commands:
+def both_joined(*, pair: Pair, node: Node) -> Outcome:
     """Wait until this host sees its partner in hot-standby, without an alarm."""
     if state.is_executing:
         _await_link(pair, node)
-    yield from _nothing("joined")
+    return "joined"
 
 
 def _await_attempts(pair: Pair, node: Node) -> None:
@@ -282,21 +273,19 @@ def _await_link(pair: Pair, node: Node) -> None:
 # The verdict -----------------------------------------------------------------------------------
 
 
-@checked_operation
-def gather(*, pair: Pair, node: Node) -> Commands:
+def gather(*, pair: Pair, node: Node) -> Outcome:
     """Read the host, and try its ports with right and wrong identities."""
     if state.is_executing:
         survey = look_at(node, anew=True)
         made = (*probes.host_controls(pair, node), *probes.operator_controls(pair, node))
         EVIDENCE[node.name] = Evidence(survey, made)
-    yield from _nothing("read")
+    return "read"
 
 
-@checked_operation
-def judge(*, pair: Pair, node: Node) -> Commands:
+def judge(*, pair: Pair, node: Node) -> Outcome:
     """Give the verdict, or fail with every finding, once for the pair."""
     if not state.is_executing:
-        return
+        return None
     found = acceptance.pair_findings(pair, EVIDENCE)
     for text in acceptance.notes(pair, EVIDENCE):
         RUN.warn(pair, text)
@@ -312,7 +301,7 @@ def judge(*, pair: Pair, node: Node) -> Commands:
             "not accepted",
         )
     RUN.verdicts[pair.name] = f"accepted. {acceptance.verdict(pair, EVIDENCE)}"
-    yield from _nothing("accepted")
+    return "accepted"
 
 
 def _surveys(evidence: Mapping[str, Evidence]) -> dict[str, Survey]:
@@ -332,12 +321,6 @@ def only_once(pair: Pair) -> None:
 
 def _hosts_of(pair: Pair) -> tuple[str, ...]:
     return tuple(node.name for node in pair.nodes if RUN.in_scope(node.name))
-
-
-def _nothing(reason: str) -> Commands:
-    """The end of an operation that had nothing to change."""
-    host.noop(reason)
-    yield from ()
 
 
 def _numbered(items: Sequence[object]) -> str:

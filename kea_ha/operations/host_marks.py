@@ -20,21 +20,20 @@ from kea_ha.host import accepted_state, desired_state, frames
 from kea_ha.operations.checks import EVIDENCE
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask, checked_operation
+from kea_ha.session.operation import Outcome
+from kea_ha.session.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask
 from kea_ha.session.surveys import changed, look_at, plan_for
 from kea_ha.settings.model import Node, Pair
 
 
-@checked_operation
-def lock(*, node: Node) -> Commands:
+def lock(*, node: Node) -> Outcome:
     """Take the host for this run; it is let go by itself when the connection ends, however."""
     if not state.is_executing:
-        return
+        return None
     who = f"{os.environ.get('USER') or 'root'}@{os.uname().nodename} (pid {os.getpid()})"
     answer = ask(host, frames.prelude() + _LOCK_SCRIPT, stdin=who)
     if answer.ok:
-        host.noop(f"{node.name} is held for this run")
-        return
+        return f"{node.name} is held for this run"
     outcome = "refused; nothing was changed"
     if by := _held_by(answer.stdout):
         raise Refusal(
@@ -46,7 +45,6 @@ def lock(*, node: Node) -> Commands:
     raise Refusal(
         f"{node.name} could not be held for this run: {answer.words}", AS_ROOT, outcome=outcome
     )
-    yield  # pragma: no cover - an operation is a generator
 
 
 def _held_by(said: bytes) -> str:
@@ -84,7 +82,6 @@ mv lock.new lock
 """
 
 
-@checked_operation
 def mark_unfinished(*, pair: Pair, node: Node, adopt: bool) -> Commands:
     """Leave word on the host that it is ours, and that a rollout is under way."""
     seen = look_at(node)
@@ -102,7 +99,6 @@ def mark_unfinished(*, pair: Pair, node: Node, adopt: bool) -> Commands:
     changed(node)
 
 
-@checked_operation
 def mark_accepted(*, pair: Pair, node: Node) -> Commands:
     """Leave word on the host that the pair was accepted: from now on it counts as live.
 
@@ -135,7 +131,6 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
     changed(node)
 
 
-@checked_operation
 def forget_before(*, pair: Pair, if_upgraded: bool = False) -> Commands:
     """Remove the state that was accepted before the last one: it must not be put back.
 

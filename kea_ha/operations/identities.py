@@ -13,12 +13,11 @@ from kea_ha.operations.put_in_order import rename, write
 from kea_ha.pki import ca_store, certificates
 from kea_ha.pki.certificates import PkiError
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import Commands, Refusal, ask, checked_operation, need, say
+from kea_ha.session.remote import Commands, Refusal, ask, need, say
 from kea_ha.session.surveys import PKI_DIR, changed, look_at, store_for
 from kea_ha.settings.model import Node, OwnCertificates, Pair
 
 
-@checked_operation
 def identity(*, pair: Pair, node: Node, which: str) -> Commands:
     """Give the host one of its identities: ``ha`` towards its partner, ``api`` on the CA's port.
 

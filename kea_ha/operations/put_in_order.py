@@ -25,7 +25,6 @@ from kea_ha.session.remote import (
     Commands,
     Refusal,
     ask,
-    checked_operation,
     say,
 )
 from kea_ha.session.surveys import changed, look_at, plan_for
@@ -39,7 +38,6 @@ _LEFT_OUT_AT_MOST = 1 << 20
 # Packages ------------------------------------------------------------------------------------
 
 
-@checked_operation
 def prerequisites(*, node: Node) -> Commands:
     """Install what the rollout itself needs on a host; none of it starts a service."""
     missing = [name for name in desired_state.PREREQUISITES if name not in look_at(node).packages]
@@ -51,7 +49,6 @@ def prerequisites(*, node: Node) -> Commands:
     changed(node)
 
 
-@checked_operation
 def packages(*, pair: Pair, node: Node) -> Commands:
     """Install Kea, masked: a package's own script would start it on the packaged example."""
     seen = look_at(node)
@@ -102,7 +99,6 @@ def apt_get(arguments: str) -> StringCommand:
     )
 
 
-@checked_operation
 def ownership(*, pair: Pair, node: Node) -> Commands:
     """Close Kea's directories to others, and hand the identities to Kea's group."""
     wished = plan_for(pair, node)
@@ -131,7 +127,6 @@ _OWNERSHIP_CHECK = f"""
 [ -z "$(find {layout.CONF_DIR} {layout.LEASE_DIR} {layout.LOG_DIR} ! -type l -perm /007)" ]"""
 
 
-@checked_operation
 def adopt(*, node: Node) -> Commands:
     """Keep what another installation left, then stop it. Kea's leases stay where they are."""
     seen = look_at(node)
@@ -178,7 +173,6 @@ done"""
 # Documents and identities --------------------------------------------------------------------
 
 
-@checked_operation
 def document(*, pair: Pair, node: Node, which: str) -> Commands:
     """Put one group of a plan's files in place: ``dhcp4``, ``agent``, ``drop_ins``, …."""
     part = getattr(plan_for(pair, node), which)
@@ -232,7 +226,6 @@ def rename(*paths: str) -> StringCommand:
     return StringCommand(*words)
 
 
-@checked_operation
 def agent_password(*, pair: Pair, node: Node) -> Commands:
     """Give the agent's unit the file it wants to exist; made on the host, it guards nothing."""
     if not plan_for(pair, node).has_agent or layout.API_PASSWORD_FILE in look_at(node).files:
@@ -255,7 +248,6 @@ _ENABLE = "SYSTEMCTL_SKIP_SYSV=1 systemctl enable --no-reload --quiet"
 _RELOAD = "systemctl daemon-reload"
 
 
-@checked_operation
 def service(*, pair: Pair, node: Node, which: str) -> Commands:
     """Run a daemon on exactly what is on disk now, or see that it does not run at all."""
     wished = plan_for(pair, node)
@@ -288,7 +280,6 @@ def service(*, pair: Pair, node: Node, which: str) -> Commands:
     changed(node)
 
 
-@checked_operation
 def firewall(*, pair: Pair, node: Node) -> Commands:
     """Load our table, or take it away; no other rule of the host is touched."""
     wished = plan_for(pair, node)
@@ -317,7 +308,6 @@ def firewall(*, pair: Pair, node: Node) -> Commands:
     changed(node)
 
 
-@checked_operation
 def expiry_timer(*, node: Node) -> Commands:
     """Have the host watch over its own certificates."""
     if look_at(node).unit(layout.EXPIRY_TIMER).active == "active":

@@ -2,27 +2,23 @@
 
 A command's answer comes back as an ``Answer``, also when the connection broke: an exception that
 leaves an operation would end the run for every pair. A step that cannot go on raises ``Refusal``
-with the reason and the remedy; ``checked_operation`` turns that into a failed host and keeps the
-words for the last block on the screen. ``wait_until`` waits for a condition, shows that it does,
-and gives up with the reason that the condition itself gave.
+with the reason and the remedy; ``operate`` makes a failed host of it. ``wait_until`` waits for a
+condition, shows that it does, and gives up with the reason that the condition itself gave.
 """
 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any, ParamSpec
 
 from paramiko import SSHException
 from pyinfra import host, state
-from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
-from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.command import PyinfraCommand
-from pyinfra.api.exceptions import ConnectError, PyinfraError
+from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.api.output import echo
 from pyinfra.connectors.util import extract_control_arguments, make_unix_command
@@ -30,7 +26,7 @@ from pyinfra.connectors.util import extract_control_arguments, make_unix_command
 from kea_ha import foreign
 from kea_ha.host import frames
 from kea_ha.session import channel
-from kea_ha.session.learned import RUN, Failure
+from kea_ha.session.learned import RUN
 
 P = ParamSpec("P")
 Commands = Generator[PyinfraCommand | str, None, None]
@@ -194,16 +190,6 @@ def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMM
     return foreign.text(answer.stdout)
 
 
-def carry_out(operation: PyinfraOperation[P], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Do now, inside another operation, what one of ours would do by itself.
-
-    :raises Refusal: the operation's own, or with the words of the first command that fails.
-    """
-    # What pyinfra's decorator and ours were put around: its commands, and its refusals as they are.
-    commands: Commands = operation._inner.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
-    run_commands(commands)
-
-
 def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
     """Run commands on the host whose operation this is, until the first that fails.
 
@@ -248,59 +234,6 @@ def wait_until(condition: Callable[[], str], *, timeout_s: float, what: str, rem
         time.sleep(POLL_S)  # cooperative: other hosts go on
 
 
-def checked_operation(function: Callable[P, Commands]) -> PyinfraOperation[P]:
-    """``@operation`` for ours: a ``Refusal`` fails the host with words instead of a traceback.
-
-    While changes are only being listed (``--dry``, or before the prompt) the refusal is shown and
-    fails the host too, so that the exit status tells.
-    """
-
-    @wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
-        try:
-            yield from _by_our_channel(function(*args, **kwargs))
-        except PartnerFailed:
-            RUN.stopped.add(host.name)
-            yield from _give_up_host()
-        except Refusal as refusal:
-            yield from _fail(refusal)
-        except PyinfraError:
-            raise
-        except Exception as error:
-            # Anything else would end the run for every pair, with a traceback for an answer.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            yield from _fail(
-                Refusal(
-                    f"a defect of this project: {type(error).__name__}: {error} "
-                    f"({where.filename} line {where.lineno})",
-                    "please report it, with this line. The hosts are left as they are; running "
-                    "the same command again is safe",
-                )
-            )
-
-    return operation()(guarded)
-
-
-def _by_our_channel(commands: Commands) -> Commands:
-    """The same commands, each of them run through our own channel, with its limits."""
-    for command in commands:
-        if isinstance(command, str):
-            command = StringCommand(command)
-        if isinstance(command, StringCommand):
-            command = FunctionCommand(_run, (command,), {})
-        yield command
-
-
-def _run(state: Any, host: Any, command: StringCommand) -> bool:
-    # Raised in here, it would be a traceback on the screen.
-    try:
-        run_commands([command])
-    except Refusal as refusal:
-        _remember(refusal)
-        return False
-    return True
-
-
 def reconnect(on: Host, *, timeout_s: float) -> None:
     """Connect anew to a host that was off, whose connection leads nowhere.
 
@@ -324,40 +257,3 @@ def guard(on: Host) -> None:
     """Have no command wait for long to begin on a connection whose other end has gone silent."""
     # Later than `ask`, which then knows that the host is silent.
     channel.guard(getattr(on.connector, "client", None), silence_s=COMMAND_S + 10)
-
-
-def _fail(refusal: Refusal) -> Commands:
-    _remember(refusal)
-    yield from _give_up_host()
-
-
-def _give_up_host() -> Commands:
-    if state.is_executing:
-        yield FunctionCommand(_give_up, (), {})
-    else:
-        # What state.fail_hosts does, without its question to a terminal that may not be there.
-        failed = state.inventory.get_host(host.name)
-        state.failed_hosts.add(failed)
-        state.active_hosts.discard(failed)
-
-
-def _remember(refusal: Refusal) -> None:
-    names = state.get_op_meta(host.current_op_hash or "").names
-    failure = Failure(
-        refusal.hosts or (host.name,),
-        ", ".join(names),
-        refusal.why,
-        refusal.remedy,
-        refusal.outcome,
-    )
-    # While changes are listed each host judges by what is known so far; the last word is fullest.
-    RUN.failures = [
-        one for one in RUN.failures if (one.hosts, one.step) != (failure.hosts, failure.step)
-    ] + [failure]
-    for line in foreign.shown(refusal.why).split("\n"):
-        host.log_styled(line, fg="red")
-
-
-def _give_up(state: Any, host: Any) -> bool:
-    # A function command that returns False fails the host; raising would print a traceback.
-    return False
