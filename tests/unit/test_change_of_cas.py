@@ -160,7 +160,7 @@ def test_keys_that_are_not_here_stop_the_change_before_anything(directory: Path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from kea_ha.pki import STAGES, Store
+from kea_ha.pki.ca_store import STAGES, Store
 moment = int(sys.argv[2])
 def killed(function):
     def wrapped(*given, **named):
