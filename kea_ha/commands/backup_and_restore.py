@@ -15,7 +15,7 @@ from pyinfra import host, state
 
 from kea_ha import foreign, layout
 from kea_ha.commands.rolling_change import await_health, start
-from kea_ha.decide import acceptance, restore_plan
+from kea_ha.decide import restore_plan
 from kea_ha.decide.restore_plan import HostFile, Restoration
 from kea_ha.host import backup_store, file_transfer, put_back_timer
 from kea_ha.host.backup_store import Backup, BackupError
@@ -171,8 +171,7 @@ def restore(*, pair: Pair, backup: Backup, force: bool) -> Outcome:
         up = [
             node
             for node in pair.nodes
-            if surveys[node.name].unit(unit_of(pair)).is_active
-            or acceptance.serves(surveys[node.name])
+            if surveys[node.name].unit(unit_of(pair)).is_active or surveys[node.name].serves
         ]
         # Also those that a run stopped which was cut off: what it has armed is this one's now.
         # And those that a drill holds down: what it has armed is done first, when they are stopped.

@@ -24,6 +24,7 @@ from kea_ha.commands.rolling_change import (
 from kea_ha.decide import change_plan, upgrade_plan
 from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import desired_state
+from kea_ha.host.mark import Work
 from kea_ha.operations import checks, put_in_order
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
@@ -93,7 +94,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
     install = f"{put_in_order.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
     stopped = upgraded = False
     try:
-        mark(pair, node, upgrade_plan.UPGRADING)
+        mark(pair, node, Work.UPGRADING)
         if mine.has != mine.gets:
             say(f"    fetching Kea {mine.gets}; the server runs on")
             run_commands([put_in_order.apt_get(f"--download-only {install}")])

@@ -6,8 +6,6 @@ to the host, it does not come back half repaired. Its partner serves all clients
 
 from __future__ import annotations
 
-import time
-
 from pyinfra import state
 
 from kea_ha import layout
@@ -18,13 +16,11 @@ from kea_ha.commands.rolling_change import (
     start,
     stop,
 )
-from kea_ha.decide import acceptance
-from kea_ha.operations import checks
-from kea_ha.operations.put_in_order import rename, write
+from kea_ha.operations import checks, host_marks
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import Refusal, need, run_commands, say
-from kea_ha.session.surveys import changed, host_of, look_at, unit_of
+from kea_ha.session.surveys import host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
 
@@ -32,12 +28,12 @@ def take_out(*, pair: Pair, node: Node) -> Outcome:
     """Have the partner serve all clients, and stop this server for good."""
     partner = pair.partner_of(node)
     for one in pair.nodes:
-        if "accepted" not in look_at(one).state:
+        if not look_at(one).mark.accepted:
             raise Refusal(
                 f"{one.name} was never accepted as part of the pair",
                 "roll the pair out first: pyinfra -y inventory.py deploy.py",
             )
-    if "maintenance" in look_at(partner).state:
+    if look_at(partner).mark.out_since:
         raise Refusal(
             f"{partner.name} is out for maintenance itself: nobody would serve",
             f"bring {partner.name} back first (--data host={partner.name} --data done=true)",
@@ -49,7 +45,7 @@ def take_out(*, pair: Pair, node: Node) -> Outcome:
             f"it back with: pyinfra -y inventory.py runbook/maintain.py --data host={node.name} "
             "--data done=true"
         )
-    if "maintenance" in look_at(node).state and not state.is_executing:
+    if look_at(node).mark.out_since and not state.is_executing:
         return f"{node.name} is out already"
     return CHANGED
 
@@ -57,24 +53,20 @@ def take_out(*, pair: Pair, node: Node) -> Outcome:
 def _take_out(pair: Pair, node: Node) -> None:
     partner = pair.partner_of(node)
     unit = unit_of(pair)
-    out_already = "maintenance" in look_at(node).state
+    out_already = look_at(node).mark.out_since
     # The mark first: whoever finds the host half out is told why.
-    run_commands([
-        write(layout.MAINTENANCE_FILE, f"{time.strftime('%F %T %z')}\n", mode="600",
-              owner="root:root"),
-        rename(layout.MAINTENANCE_FILE),
-    ])  # fmt: skip
+    run_commands(host_marks.mark_out(node=node))
     try:
         if look_at(node).unit(unit).is_active:
             free_of_clients(pair, node)
-        elif not acceptance.serves(look_at(partner, anew=True)):
+        elif not look_at(partner, anew=True).serves:
             raise Refusal(
                 f"{partner.name} does not serve either",
                 "pyinfra -y inventory.py runbook/recover.py finds out what is wrong, and mends it",
             )
     except Refusal:
         if not out_already:
-            run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
+            run_commands(host_marks.mark_back(node=node))
         raise
     need(
         host_of(node),
@@ -83,7 +75,7 @@ def _take_out(pair: Pair, node: Node) -> None:
         remedy=f"look at `systemctl status {unit}` on {node.name}",
     )
     stop(pair, node)
-    if not acceptance.serves(look_at(partner, anew=True)):
+    if not look_at(partner, anew=True).serves:
         raise Refusal(
             f"{partner.name} does not serve all clients",
             f"bring {node.name} back (--data done=true), and look at {layout.LOG} on both",
@@ -93,17 +85,16 @@ def _take_out(pair: Pair, node: Node) -> None:
 
 def bring_back(*, pair: Pair, node: Node) -> Outcome:
     """Start this server again, and see the pair healthy."""
-    if "maintenance" not in look_at(node).state:
+    if not look_at(node).mark.out_since:
         return f"{node.name} is not out for maintenance"
     if state.is_executing:
-        if look_at(node).unit(unit_of(pair)).is_active and not acceptance.answers(look_at(node)):
+        if look_at(node).unit(unit_of(pair)).is_active and not look_at(node).answers:
             stop(pair, node)  # left in maintenance by a run that was cut off: only a start ends it
         fall_into_step(pair, node)
         start(pair, node)
         checks.await_answers(pair, node)
         # It is back. Whatever keeps the pair from being healthy now is recover.py's matter, which
         # does nothing to a pair with a host that is out.
-        run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
-        changed(node)
+        run_commands(host_marks.mark_back(node=node))
         await_health(pair)
     return CHANGED

@@ -24,7 +24,6 @@ from kea_ha.commands.rolling_change import (
 from kea_ha.decide import acceptance, diagnosis
 from kea_ha.decide.diagnosis import Diagnosis
 from kea_ha.host import put_back_timer
-from kea_ha.kea import status
 from kea_ha.kea.status import HOT_STANDBY, IN_MAINTENANCE, PARTNER_DOWN
 from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea
@@ -139,9 +138,7 @@ def _wait(pair: Pair, node: Node, _found: Diagnosis) -> None:
 
 def _take_over(pair: Pair, node: Node, _found: Diagnosis) -> None:
     _make_serve(pair, node)
-    if "maintenance" in look_at(node).state:
-        run_commands([f"rm -f {layout.MAINTENANCE_FILE}"])
-        changed(node)
+    run_commands(host_marks.mark_back(node=node))
 
 
 def _make_serve(pair: Pair, node: Node) -> None:
@@ -185,13 +182,13 @@ def _joins(pair: Pair, node: Node) -> bool:
 
 
 def _state_now(node: Node) -> str:
-    return status.state_of(look_at(node, anew=True).status) or ""
+    return look_at(node, anew=True).ha_state or ""
 
 
 def _rejoin(pair: Pair, node: Node, found: Diagnosis) -> None:
     partner = pair.partner_of(node)
     _renew(pair, node, found)
-    if partner.name in RUN.seen and not acceptance.answers(look_at(partner)):
+    if partner.name in RUN.seen and not look_at(partner).answers:
         _make_serve(pair, partner)
     if look_at(node).status is not None:
         free_of_clients(pair, node)

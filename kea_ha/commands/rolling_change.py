@@ -15,14 +15,14 @@ from pyinfra.api import StringCommand
 from kea_ha import foreign, layout
 from kea_ha.decide import acceptance, change_plan
 from kea_ha.decide.change_plan import HostChange
-from kea_ha.decide.client_impact import CHANGING
 from kea_ha.host import accepted_state, put_back_timer, shell
+from kea_ha.host.mark import Work
+from kea_ha.host.mark import back_to as back_to_of
 from kea_ha.host.survey import Survey
 from kea_ha.kea import log_file
 from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
-from kea_ha.operations import checks, identities, put_in_order
+from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea, ha_state_of
-from kea_ha.operations.put_in_order import rename, write
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
@@ -155,7 +155,7 @@ def _roll(pair: Pair, mine: HostChange, *, before: tuple[HostChange, ...]) -> No
         mark(pair, node)
         say(f"    writing what changes on {node.name}; its server runs on")
         put_in_place(pair, node)
-        if mine.restarts or not acceptance.answers(look_at(node)):
+        if mine.restarts or not look_at(node).answers:
             free_of_clients(pair, node)
             touched = accepted_state.ALL_UNITS
             stop(pair, node)
@@ -185,7 +185,7 @@ def _prepare_together(pair: Pair, node: Node) -> None:
         raise _undone(pair, [(node, ()), *also], refusal) from refusal
 
 
-def mark(pair: Pair, node: Node, how: str = CHANGING, back_to: str = "") -> None:
+def mark(pair: Pair, node: Node, work: Work = Work.CHANGING, back_to: str = "") -> None:
     """Leave word that a change is under way here: a run that finds it may go on with it.
 
     With it, which accepted state to go back to: if not ``back_to``, the one that a run that was cut
@@ -196,15 +196,9 @@ def mark(pair: Pair, node: Node, how: str = CHANGING, back_to: str = "") -> None
         script = accepted_state.keep_script(node, RUN.name)
         run_commands([StringCommand(script, _stdin="not known", _timeout=SERVICE_S)])
         changed(node)
-    if not look_at(node).state.get("unfinished", "").startswith(how):
-        last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
-        goal = back_to or change_plan.back_to(_surveys(pair).values()) or last
-        note = change_plan.mark_text(how, time.strftime("%F %T %z"), goal)
-        run_commands([
-            write(layout.UNFINISHED_FILE, f"{note}\n", mode="600", owner="root:root"),
-            rename(layout.UNFINISHED_FILE),
-        ])  # fmt: skip
-        changed(node)
+    last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
+    goal = back_to or back_to_of(one.mark for one in _surveys(pair).values()) or last
+    run_commands(host_marks.mark_change(node=node, work=work, back_to=goal))
 
 
 def put_in_place(pair: Pair, node: Node) -> None:
@@ -231,9 +225,9 @@ def free_of_clients(pair: Pair, node: Node) -> None:
         if _state_of(partner) in _ON_ITS_WAY:  # it has not got all leases yet
             await_state(partner, change_plan.patience_s(pair, _surveys(pair)), HOT_STANDBY)
         _hand_over(partner, node)
-    elif acceptance.serves(look_at(partner, anew=True)):
+    elif look_at(partner, anew=True).serves:
         say(f"    {partner.name} serves all clients already")
-    elif acceptance.serves(look_at(node, anew=True)):
+    elif look_at(node, anew=True).serves:
         raise Refusal(
             f"{node.name} alone serves, so it may not be restarted",
             f"look at {layout.LOG} on {partner.name}; {_RECOVER}",
@@ -247,7 +241,7 @@ def stop(pair: Pair, node: Node) -> None:
     sends a server that rejoins back into maintenance.
     """
     partner = pair.partner_of(node)
-    partner_serves = acceptance.serves(look_at(partner, anew=True))
+    partner_serves = look_at(partner, anew=True).serves
     # On the host that it concerns, which is not always the one whose operation this is.
     need(
         host_of(node),
@@ -446,8 +440,7 @@ def _unmark(node: Node, kept: str) -> None:
     Unless it is not what the host keeps as its last state, which the mark alone tells.
     """
     if kept == layout.KEPT_DIR:
-        ask(host_of(node), f"rm -f {layout.UNFINISHED_FILE}")
-        changed(node)
+        host_marks.forget_change(node)
 
 
 def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str) -> None:

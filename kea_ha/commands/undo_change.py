@@ -26,7 +26,7 @@ from kea_ha.foreign import ForeignError, json_value, quoted
 from kea_ha.host import accepted_state
 from kea_ha.host.backup_store import Backup
 from kea_ha.kea import config_diff
-from kea_ha.operations import checks
+from kea_ha.operations import checks, host_marks
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.session.learned import RUN, Goal
 from kea_ha.session.operation import CHANGED, Outcome
@@ -131,7 +131,7 @@ def mark_begun(*, pair: Pair, node: Node) -> Outcome:
         goal = RUN.goals[pair.name][node.name]
         # A restore goes on to the backup, and back to what was accepted before it.
         back_to = "" if goal.kept == layout.RESTORED_DIR else goal.name
-        mark(pair, node, change_plan.MARKS[goal.kept], back_to)
+        mark(pair, node, change_plan.PUTS_BACK[goal.kept], back_to)
     return CHANGED
 
 
@@ -237,8 +237,7 @@ def end(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
     if pair.name not in RUN.changes:
         host.noop("nothing was undone")
     else:
-        yield StringCommand("rm -rf", layout.UNFINISHED_FILE, layout.RESTORED_DIR)
-        changed(node)
+        yield from host_marks.mark_ended(node=node)
     if state.is_executing:
         _say_the_end(pair, backup)
 

@@ -109,8 +109,8 @@ def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...
             found.append(f"{node.name} could not be read: nothing is known of it")
         elif node.name in silent:
             unit = known.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
-            since = known.state.get("maintenance")
-            out = f", out for maintenance since {since.strip()}" if since else ""
+            since = known.mark.out_since
+            out = f", out for maintenance since {since}" if since else ""
             found.append(f"{node.name}: {unit.name} is {unit.active}{out}")
         else:
             found += link_findings(pair, node, known)
@@ -132,23 +132,9 @@ def _silent(pair: Pair, surveys: Mapping[str, Survey]) -> set[str]:
     }
 
 
-def serves(survey: Survey) -> bool:
-    """Whether this server answers clients at this moment, by its own account."""
-    reported = survey.status
-    if reported is None or reported.ha is None:
-        return False
-    off = reported.dhcp is not None and reported.dhcp.globally_disabled
-    return reported.sockets_ready and not off and bool(reported.ha.local.scopes)
-
-
-def answers(survey: Survey) -> bool:
-    """Whether this server runs, and is not in the maintenance that only a restart ends."""
-    return status.state_of(survey.status) not in (None, status.IN_MAINTENANCE)
-
-
 def serving(pair: Pair, surveys: Mapping[str, Survey]) -> str:
     """Who serves clients at this moment, in words: what matters first when something is wrong."""
-    names = [n.name for n in pair.nodes if n.name in surveys and serves(surveys[n.name])]
+    names = [n.name for n in pair.nodes if n.name in surveys and surveys[n.name].serves]
     unknown = [node.name for node in pair.nodes if node.name not in surveys]
     if unknown and not names:
         return f"whether {unknown[0]} serves clients is not known"

@@ -17,9 +17,10 @@ from datetime import timedelta
 
 from kea_ha import layout
 from kea_ha.decide import acceptance, client_impact
-from kea_ha.decide.client_impact import CHANGING, Anchors
+from kea_ha.decide.client_impact import Anchors
 from kea_ha.foreign import ForeignError, json_value
-from kea_ha.host import accepted_state, desired_state
+from kea_ha.host import accepted_state, desired_state, mark
+from kea_ha.host.mark import Work
 from kea_ha.host.survey import RemoteFile, Survey
 from kea_ha.kea import config_diff, config_in_use
 from kea_ha.kea.config_in_use import Running
@@ -59,7 +60,7 @@ class Change:
 
 def is_marked(surveys: Iterable[Survey]) -> bool:
     """Whether a change of ours was begun on one of these hosts and has not ended."""
-    return any(one.state.get("unfinished", "").startswith(CHANGING) for one in surveys)
+    return any(one.mark.is_changing for one in surveys)
 
 
 def plan_change(pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors) -> Change | None:
@@ -81,7 +82,7 @@ def plan_change(pair: Pair, surveys: Mapping[str, Survey], anchors: Anchors) -> 
     for node in _order(pair, surveys, primary_loses=goes):
         survey = surveys[node.name]
         lines = client_impact.interruptions(pair, node, survey, anchors)
-        left_down = not lines and marked and not acceptance.answers(survey)
+        left_down = not lines and marked and not survey.answers
         if left_down:
             lines = ["bring back kea-dhcp4, which a run left down or in maintenance"]
         if lines:
@@ -129,34 +130,17 @@ def _order(pair: Pair, surveys: Mapping[str, Survey], *, primary_loses: bool) ->
     primary, must not have a subnet that its partner lacks: it gets a new one after its partner, and
     loses an old one before it, its partner serving (``primary_loses``: this is still to come).
     """
-    if primary_loses and acceptance.answers(surveys[pair.standby.name]):
+    if primary_loses and surveys[pair.standby.name].answers:
         return [pair.primary, pair.standby]
-    return sorted(
-        pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
-    )
+    return sorted(pair.nodes, key=lambda n: (surveys[n.name].serves, n.role == "primary"))
 
 
-#: How a host is marked while a state is put back, by where that is kept.
-MARKS: Mapping[str, str] = {
-    layout.KEPT_DIR: CHANGING,
-    layout.KEPT_BEFORE_DIR: f"{CHANGING} (undoing)",
-    layout.RESTORED_DIR: f"{CHANGING} (restoring)",
+#: What is under way while a state is put back, by where that is kept.
+PUTS_BACK: Mapping[str, Work] = {
+    layout.KEPT_DIR: Work.CHANGING,
+    layout.KEPT_BEFORE_DIR: Work.UNDOING,
+    layout.RESTORED_DIR: Work.RESTORING,
 }
-
-
-_BACK_TO = ", back to "
-
-
-def mark_text(how: str, since: str, back_to: str) -> str:
-    """A mark of a change: how it begins, since when, and the accepted state to go back to."""
-    return f"{how} since {since}{_BACK_TO}{back_to}"
-
-
-def back_to(surveys: Iterable[Survey]) -> str:
-    """The accepted state to go back to of a change that was begun; empty if that is not known."""
-    marks = [one.state.get("unfinished", "") for one in surveys]
-    names = {m.partition(_BACK_TO)[2].strip() for m in marks if m.startswith(CHANGING)}
-    return names.pop() if len(names) == 1 else ""
 
 
 def goals(surveys: Mapping[str, Survey]) -> Mapping[str, str]:
@@ -166,7 +150,7 @@ def goals(surveys: Mapping[str, Survey]) -> Mapping[str, str]:
     one. It is the same state on both, wherever each keeps it by now; empty where a host does not.
     """
     if is_marked(surveys.values()):
-        wanted = back_to(surveys.values())
+        wanted = mark.back_to(one.mark for one in surveys.values())
     else:
         names = {one.kept_names.get(layout.KEPT_BEFORE_DIR, "") for one in surveys.values()}
         wanted = names.pop() if len(names) == 1 else ""
@@ -183,7 +167,7 @@ def undo_objections(
     for node in pair.nodes:
         survey = surveys[node.name]
         yield from client_impact.out_for_maintenance(node.name, survey)
-        if "(upgrading)" in survey.state.get("unfinished", ""):
+        if survey.mark.work is Work.UPGRADING:
             yield Problem(
                 "the host",
                 "in the middle of an upgrade",
@@ -191,7 +175,7 @@ def undo_objections(
                 "go on with it: pyinfra -y inventory.py runbook/upgrade.py",
                 where=node.name,
             )
-        if "accepted" not in survey.state or not survey.kept:
+        if not survey.mark.accepted or not survey.kept:
             yield Problem(
                 "the state to go back to",
                 "not kept on this host",

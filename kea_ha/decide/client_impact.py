@@ -8,13 +8,12 @@ from datetime import datetime
 
 from kea_ha import layout
 from kea_ha.host import desired_state
+from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
 from kea_ha.pki.ca_store import Authority
 from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem
 
-#: How the mark of an unfinished rollout begins when it is a change of a live pair.
-CHANGING = "changing"
 _NO_CA = Authority()
 
 
@@ -36,21 +35,14 @@ def is_live(survey: Survey) -> bool:
     An unfinished rollout is continued without being asked, unless the host already serves or
     knows of leases: then it counts as live, as every accepted one does.
     """
-    if "pair" not in survey.state:
+    mark = survey.mark
+    if not mark.owner:
         return False
-    if "unfinished" not in survey.state:
-        return "accepted" in survey.state or _runs(survey) or survey.leases
-    if survey.state["unfinished"].startswith(CHANGING):
-        return True
-    if survey.state["unfinished"].startswith("adopting"):
-        return _serves(survey)  # the leases are those of the server that is taken over
-    return survey.leases or _serves(survey)
-
-
-def _serves(survey: Survey) -> bool:
-    reported = survey.status
-    scopes = reported.ha.local.scopes if reported is not None and reported.ha is not None else ()
-    return _runs(survey) and bool(scopes)
+    if mark.work is None:
+        return mark.accepted or _runs(survey) or survey.leases
+    if mark.work is Work.ADOPTING:
+        return survey.serves  # the leases are those of the server that is taken over
+    return mark.is_changing or survey.leases or survey.serves
 
 
 def _runs(survey: Survey) -> bool:
@@ -60,10 +52,10 @@ def _runs(survey: Survey) -> bool:
 
 def out_for_maintenance(name: str, survey: Survey) -> Iterable[Problem]:
     """Why nothing is done to a pair of which this host was taken out."""
-    if "maintenance" in survey.state:
+    if survey.mark.out_since:
         yield Problem(
             "the host",
-            f"out for maintenance since {survey.state['maintenance'].strip()}",
+            f"out for maintenance since {survey.mark.out_since}",
             "no change of a pair while one of its hosts is out",
             "bring it back first: pyinfra -y inventory.py runbook/maintain.py "
             f"--data host={name} --data done=true",

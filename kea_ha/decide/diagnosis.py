@@ -56,7 +56,7 @@ def diagnose(pair: Pair, seen: Mapping[str, Seen], anchors: Anchors) -> Diagnosi
         (name,) = surveys
         return _diagnose_survivor(pair, pair.node(name), seen[name])
     # A host that was lost, or whose machine was being set up in the place of one.
-    fresh = [node for node in pair.nodes if "accepted" not in surveys[node.name].state]
+    fresh = [node for node in pair.nodes if not surveys[node.name].mark.accepted]
     if len(fresh) == 1:
         return _diagnose_fresh(pair, fresh[0], seen[pair.partner_of(fresh[0]).name])
     found = list(acceptance.health_findings(pair, surveys))
@@ -124,7 +124,7 @@ def _diagnose_fresh(pair: Pair, node: Node, survivor: Seen) -> Diagnosis:
     """One host is a fresh machine: only a partner that serves has leases to give it."""
     other = pair.partner_of(node)
     found = f"{node.name} is a machine on which the pair is not, or not whole"
-    if not acceptance.serves(survivor.survey):
+    if not survivor.survey.serves:
         alone = _diagnose_survivor(pair, other, survivor)
         if alone.cure == "take over":
             words = f"{alone.words}. Run the same command again then, to set {node.name} up"
@@ -143,7 +143,7 @@ def problems(
 ) -> Iterable[Problem]:
     """What has to be put right before the cure can work."""
     seen = {node.name: seen[node.name] for node in pair.nodes if node.name in seen}
-    if all("pair" not in one.survey.state for one in seen.values()):
+    if not any(one.survey.mark.owner for one in seen.values()):
         yield Problem(
             "the pair",
             "rolled out on no host that can be read",
@@ -207,7 +207,7 @@ def _survivor_differs(pair: Pair, node: Node, survey: Survey) -> Iterable[Proble
 def _diagnose_survivor(pair: Pair, node: Node, one: Seen) -> Diagnosis:
     lost, survey = pair.partner_of(node), one.survey
     found = [f"{lost.name} cannot be reached from here"]
-    if acceptance.serves(survey) and _state(survey) in _ALONE:
+    if survey.serves and _state(survey) in _ALONE:
         words = f"{node.name} serves all clients alone: nothing is done"
         return Diagnosis(tuple(found), "nothing", words, node.name)
     if survey.status is not None:
@@ -242,7 +242,7 @@ def _state(survey: Survey) -> str | None:
     """The HA state of the server, by its own account; None when it does not answer."""
     if survey.status is None:
         return None
-    return status.state_of(survey.status) or "no HA"
+    return survey.ha_state or "no HA"
 
 
 def _broken(node: Node, survey: Survey) -> list[str]:

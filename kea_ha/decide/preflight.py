@@ -147,7 +147,7 @@ def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:
 def _replaced(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[str]:
     for node in pair.nodes:
         partner = seen[pair.partner_of(node).name].survey
-        if "pair" not in seen[node.name].survey.state and "accepted" in partner.state:
+        if not seen[node.name].survey.mark.owner and partner.mark.accepted:
             yield (
                 f"{node.name} is a fresh machine, and its partner is not. If it takes the place of "
                 "one that was lost, whose keys may be in other hands, give the pair new CAs "
@@ -308,7 +308,7 @@ def _path_problems(pair: Pair, node: Node, seen: Mapping[str, Seen]) -> Iterable
 def _ownership_problems(
     pair: Pair, node: Node, survey: Survey, *, adopt: bool
 ) -> Iterable[Problem]:
-    owner = survey.state.get("pair", "")
+    owner = survey.mark.owner
     ours = f"{pair.name} {node.server_name}"
     if owner and owner != ours:
         yield Problem(

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from kea_ha import foreign, layout
-from kea_ha.decide import acceptance
 from kea_ha.host.backup_store import Backup
 from kea_ha.host.survey import RemoteFile, Survey
 from kea_ha.kea import config, lease_file
@@ -261,7 +260,7 @@ def _usual(path: str) -> tuple[str, str]:
 
 def _host_objections(pair: Pair, host: str, survey: Survey, *, force: bool) -> Iterator[Problem]:
     unit = survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
-    if "accepted" not in survey.state:
+    if not survey.mark.accepted:
         yield Problem(
             "the pair",
             "not rolled out on this host",
@@ -269,17 +268,17 @@ def _host_objections(pair: Pair, host: str, survey: Survey, *, force: bool) -> I
             "roll it out first: pyinfra -y inventory.py deploy.py",
             where=host,
         )
-    if "maintenance" in survey.state:
+    if survey.mark.out_since:
         yield Problem(
             "the host",
-            f"out for maintenance since {survey.state['maintenance'].strip()}",
+            f"out for maintenance since {survey.mark.out_since}",
             "a host that is not",
             "bring it back first: pyinfra -y inventory.py runbook/maintain.py "
             f"--data host={host} --data done=true",
             where=host,
         )
-    if not force and (unit.is_active or acceptance.serves(survey)):
-        doing = "serving clients" if acceptance.serves(survey) else "running"
+    if not force and (unit.is_active or survey.serves):
+        doing = "serving clients" if survey.serves else "running"
         yield Problem(
             "kea-dhcp4",
             doing,

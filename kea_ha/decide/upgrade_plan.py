@@ -14,14 +14,12 @@ from kea_ha import layout
 from kea_ha.decide import acceptance, change_plan, client_impact, preflight
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.host import desired_state
+from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
 from kea_ha.settings import kea_versions
 from kea_ha.settings.kea_versions import Version
 from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem
-
-#: How the mark on a host begins while it is upgraded.
-UPGRADING = f"{client_impact.CHANGING} (upgrading)"
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,7 @@ class HostUpgrade:
 
 def plan_upgrade(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[HostUpgrade, ...]:
     """The hosts that are to be upgraded, in their order; none when both are up to date."""
-    order = sorted(
-        pair.nodes, key=lambda n: (acceptance.serves(surveys[n.name]), n.role == "primary")
-    )
+    order = sorted(pair.nodes, key=lambda n: (surveys[n.name].serves, n.role == "primary"))
     found = []
     for node in order:
         survey = surveys[node.name]
@@ -61,7 +57,7 @@ def plan_upgrade(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[HostUpgrade
 
 def is_begun(surveys: Iterable[Survey]) -> bool:
     """Whether an upgrade was begun on one of these hosts and has not ended."""
-    return any(one.state.get("unfinished", "").startswith(UPGRADING) for one in surveys)
+    return any(one.mark.work is Work.UPGRADING for one in surveys)
 
 
 def _runs_another(survey: Survey) -> bool:
@@ -94,7 +90,7 @@ def objections(
 def _host_objections(
     pair: Pair, node: Node, survey: Survey, anchors: Anchors, *, begun: bool
 ) -> Iterable[Problem]:
-    if "accepted" not in survey.state:
+    if not survey.mark.accepted:
         yield Problem(
             "the pair",
             "never accepted on this host",

@@ -26,6 +26,7 @@ from typing import Final
 from kea_ha import foreign, layout
 from kea_ha.foreign import ForeignError
 from kea_ha.host import frames, shell
+from kea_ha.host.mark import Mark
 from kea_ha.kea import config_in_use, log_file, status
 from kea_ha.kea.config_in_use import Running
 from kea_ha.kea.lease_file import FILES
@@ -171,7 +172,7 @@ class Survey:
     #: Files of certificates that hold a private key beside them, which has not left the host.
     with_keys: frozenset[str]
     public_keys: Mapping[str, str]
-    state: Mapping[str, str]
+    mark: Mark
     started_from: Mapping[str, str]
     kept: Mapping[str, RemoteFile]
     kept_settings: str
@@ -203,6 +204,21 @@ class Survey:
         """The content of the file of ours at ``path``; None when it is not there."""
         found = self.files.get(path)
         return found.content if found else None
+
+    @property
+    def ha_state(self) -> str | None:
+        """The HA state of its server; None when it does not answer, or has no HA."""
+        return self.status.ha.local.state if self.status and self.status.ha else None
+
+    @property
+    def answers(self) -> bool:
+        """Whether its server runs, and is not in the maintenance that only a restart ends."""
+        return self.ha_state not in (None, status.IN_MAINTENANCE)
+
+    @property
+    def serves(self) -> bool:
+        """Whether its server answers clients at this moment, by its own account."""
+        return self.status is not None and self.status.serves
 
     @property
     def in_use(self) -> Running | None:
@@ -472,7 +488,6 @@ def _build(frames_: Mapping[str, bytes], question: Question) -> Survey:
     headers, leases = _lease_files(frames_)
     reported, unknown = _status(frames_.get("status"))
     since, log = _log(said("log"))
-    state = texts(_STATE)
     return Survey(
         distribution=system.get("ID", "unknown"),
         codename=system.get("VERSION_CODENAME", ""),
@@ -499,7 +514,7 @@ def _build(frames_: Mapping[str, bytes], question: Question) -> Survey:
             for number, path in enumerate(question.keys)
             if f"public.{number}" in frames_
         },
-        state={_name(path): text for path, text in state.items()},
+        mark=Mark.parse(texts(_STATE)),
         started_from={_name(path): text for path, text in texts(_STARTED).items()},
         kept=_kept(said("digests"), question, roots),
         kept_settings=texts([question.kept_settings]).get(question.kept_settings, ""),

@@ -107,6 +107,12 @@ class ServerStatus:
     ha: Relationship | None
     """None when the HA hook is not loaded."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether it answers clients: it hears them, and the HA gives it some to serve."""
+        off = self.dhcp is not None and self.dhcp.globally_disabled
+        return self.sockets_ready and not off and self.ha is not None and bool(self.ha.local.scopes)
+
 
 class Threads(NamedTuple):
     """How many threads work on packets, and how many packets may wait for them."""
@@ -165,11 +171,6 @@ def parse_status(reply: object) -> ServerStatus:
         dhcp=_dhcp_state(arguments),
         ha=_relationship(arguments),
     )
-
-
-def state_of(status: ServerStatus | None) -> str | None:
-    """The HA state of the server; None when it does not say, or has no HA."""
-    return status.ha.local.state if status is not None and status.ha is not None else None
 
 
 def judge_link(local: ServerStatus, heartbeat: timedelta) -> tuple[str, ...]:

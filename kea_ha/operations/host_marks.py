@@ -17,12 +17,13 @@ from pyinfra.api import StringCommand
 from kea_ha import foreign, layout
 from kea_ha.foreign import ForeignError
 from kea_ha.host import accepted_state, desired_state, frames
+from kea_ha.host.mark import Work
 from kea_ha.operations.checks import EVIDENCE
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import Outcome
 from kea_ha.session.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask
-from kea_ha.session.surveys import changed, look_at, plan_for
+from kea_ha.session.surveys import changed, host_of, look_at, plan_for
 from kea_ha.settings.model import Node, Pair
 
 
@@ -86,17 +87,59 @@ def mark_unfinished(*, pair: Pair, node: Node, adopt: bool) -> Commands:
     """Leave word on the host that it is ours, and that a rollout is under way."""
     seen = look_at(node)
     owner = f"{pair.name} {node.server_name}"
-    done = "accepted" in seen.state and not desired_state.pending(plan_for(pair, node), seen)
-    if seen.state.get("pair") == owner and (done or "unfinished" in seen.state):
+    mark = seen.mark
+    done = mark.accepted and not desired_state.pending(plan_for(pair, node), seen)
+    if mark.owner == owner and (done or mark.under_way):
         host.noop(f"{node.name} is known as {owner}")
         return
-    how = "adopting" if adopt and "pair" not in seen.state else "rolling out"
-    note = f"{how} since {time.strftime('%F %T %z')}"
+    work = Work.ADOPTING if adopt and not mark.owner else Work.ROLLING_OUT
     yield StringCommand("mkdir -p -m 0700", layout.STATE_DIR)
-    for path, text in ((layout.UNFINISHED_FILE, note), (layout.OWNER_FILE, owner)):
-        yield write(path, text + "\n", mode="600", owner="root:root")
-        yield rename(path)
+    yield from _note(layout.UNFINISHED_FILE, mark.begin(work, _now()).text())
+    yield from _note(layout.OWNER_FILE, owner)
     changed(node)
+
+
+def mark_change(*, node: Node, work: Work, back_to: str) -> Commands:
+    """Leave word that a change is under way: a run that finds it may go on with it, or go back."""
+    found = look_at(node).mark
+    begun = found.begin(work, _now(), back_to)
+    if begun is not found.under_way:
+        yield from _note(layout.UNFINISHED_FILE, begun.text())
+        changed(node)
+
+
+def mark_ended(*, node: Node) -> Commands:
+    """Nothing is under way any longer: what stands there is what was accepted."""
+    yield StringCommand("rm -rf", layout.UNFINISHED_FILE, layout.RESTORED_DIR)
+    changed(node)
+
+
+def forget_change(node: Node) -> None:
+    """The same after a change was undone, on whichever host; also when the host is silent."""
+    ask(host_of(node), f"rm -f {layout.UNFINISHED_FILE}")
+    changed(node)
+
+
+def mark_out(*, node: Node) -> Commands:
+    """Leave word that the host is out for maintenance."""
+    yield from _note(layout.MAINTENANCE_FILE, _now())
+    changed(node)
+
+
+def mark_back(*, node: Node) -> Commands:
+    """It is not out any longer."""
+    if look_at(node).mark.out_since:
+        yield StringCommand("rm -f", layout.MAINTENANCE_FILE)
+        changed(node)
+
+
+def _now() -> str:
+    return time.strftime("%F %T %z")
+
+
+def _note(path: str, text: str) -> Commands:
+    yield write(path, f"{text}\n", mode="600", owner="root:root")
+    yield rename(path)
 
 
 def mark_accepted(*, pair: Pair, node: Node) -> Commands:
@@ -109,7 +152,7 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
     judged = [EVIDENCE[n.name].survey if n.name in EVIDENCE else look_at(n) for n in pair.nodes]
     kept = all(map(accepted_state.is_kept, judged))
     same_settings = accepted_state.is_of(pair, seen)
-    if "accepted" in seen.state and "unfinished" not in seen.state and kept and same_settings:
+    if seen.mark.accepted and not seen.mark.under_way and kept and same_settings:
         host.noop(f"{node.name} is known as accepted")
         return
     if not kept:
@@ -121,13 +164,9 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
                 script, _stdin=accepted_state.settings_text(pair), _timeout=SERVICE_S
             )
     elif not same_settings:
-        text = accepted_state.settings_text(pair)
-        yield write(layout.SETTINGS_FILE, text, mode="600", owner="root:root")
-        yield rename(layout.SETTINGS_FILE)
-    yield write(layout.ACCEPTED_FILE, time.strftime("%F %T %z") + "\n", mode="600",
-                 owner="root:root")  # fmt: skip
-    yield StringCommand("mv -f", f"{layout.ACCEPTED_FILE}.new", layout.ACCEPTED_FILE,
-                        "&& rm -f", layout.UNFINISHED_FILE)  # fmt: skip
+        yield from _note(layout.SETTINGS_FILE, accepted_state.settings_text(pair))
+    yield from _note(layout.ACCEPTED_FILE, _now())
+    yield StringCommand("rm -f", layout.UNFINISHED_FILE)
     changed(node)
 
 

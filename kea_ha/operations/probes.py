@@ -49,7 +49,8 @@ def ha_state_of(node: Node) -> str | None:
     """The server's HA state by its own account at this moment; None when it does not tell."""
     try:
         reply = foreign.json_value(_answer_of_kea(node, "status-get"), "its answer")
-        return status.state_of(status.parse_status(reply))
+        ha = status.parse_status(reply).ha
+        return ha.local.state if ha else None
     except (foreign.ForeignError, status.StatusError):
         return None
 
@@ -115,7 +116,7 @@ def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
     interface = survey.interface_with(node.address)
     if interface is None:
         return None
-    seconds = DHCP_AGAIN_S if "accepted" in survey.state else DHCP_S
+    seconds = DHCP_AGAIN_S if survey.mark.accepted else DHCP_S
     say(f"    listening {seconds} s for other DHCP servers")
     script = _ASK_DHCP.format(
         ignore=foreign.quoted(*(word for n in pair.nodes for word in ("-X", n.address))),

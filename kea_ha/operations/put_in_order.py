@@ -18,6 +18,7 @@ from pyinfra.api.command import QuoteString
 from kea_ha import foreign, layout
 from kea_ha.host import desired_state, shell
 from kea_ha.host.desired_state import Wanted
+from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
 from kea_ha.session.remote import (
     PATIENT_S,
@@ -130,7 +131,7 @@ _OWNERSHIP_CHECK = f"""
 def adopt(*, node: Node) -> Commands:
     """Keep what another installation left, then stop it. Kea's leases stay where they are."""
     seen = look_at(node)
-    if not seen.state.get("unfinished", "").startswith("adopting"):
+    if seen.mark.work is not Work.ADOPTING:
         host.noop("nothing here that is not ours")
         return
     own = [unit for p in (layout.DEBIAN, layout.ISC) for unit in (p.dhcp4_unit, p.agent_unit)]

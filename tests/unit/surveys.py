@@ -14,6 +14,7 @@ from kea_ha import layout
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.host import accepted_state
 from kea_ha.host.desired_state import Plan, make_plan
+from kea_ha.host.mark import UnderWay, Work
 from kea_ha.host.survey import Question, RemoteFile, Survey, parse_survey
 from kea_ha.pki.ca_store import Authority
 from kea_ha.settings.build import build_pair
@@ -121,7 +122,12 @@ def both(of_first: Survey | None = None, of_second: Survey | None = None) -> dic
 
 
 def marked(survey: Survey) -> Survey:
-    return replace(survey, state={**survey.state, "unfinished": "changing since today"})
+    return with_mark(survey, under_way=UnderWay(Work.CHANGING, "today"))
+
+
+def with_mark(survey: Survey, **facts: Any) -> Survey:
+    """The same host, with other members of its mark."""
+    return replace(survey, mark=replace(survey.mark, **facts))
 
 
 def in_state(survey: Survey, state: str, scopes: list[str]) -> Survey:

@@ -9,8 +9,8 @@ import pytest
 
 from kea_ha import layout
 from kea_ha.decide import change_plan
-from kea_ha.decide.client_impact import CHANGING
 from kea_ha.host import accepted_state
+from kea_ha.host.mark import Mark, UnderWay, Work
 from kea_ha.host.survey import Survey
 from kea_ha.pki.certificates import inspect
 from kea_ha.settings.model import Pair
@@ -71,7 +71,7 @@ def test_who_serves_nobody_goes_first() -> None:
 
 def test_a_pair_that_lost_a_host_is_no_pair_to_roll() -> None:
     """Its other server is rolled out anew instead."""
-    fresh = replace(accepted("host-2"), state={})
+    fresh = replace(accepted("host-2"), mark=Mark())
 
     assert change_plan.plan_change(CHANGED, both(of_second=fresh), ANCHORS) is None
 
@@ -327,15 +327,11 @@ def test_an_undo_says_what_it_puts_back_and_wants_an_earlier_state() -> None:
 LAST, BEFORE = layout.KEPT_DIR, layout.KEPT_BEFORE_DIR
 
 
-def keeps(last: str, before: str, mark: str = "", goal: str = "") -> Survey:
+def keeps(last: str, before: str, work: Work | None = None, goal: str = "") -> Survey:
     """A host that keeps the states of these names, and is marked in this way."""
-    text = change_plan.mark_text(mark, "today", goal)
-    state = {"unfinished": text} if mark else {}
+    under_way = UnderWay(work, "today", goal) if work else None
     names = {LAST: last, BEFORE: before}
-    return accepted("host-1", kept_names=names, state={"accepted": "today", **state})
-
-
-UNDOING, RESTORING = change_plan.MARKS[BEFORE], change_plan.MARKS[layout.RESTORED_DIR]
+    return accepted("host-1", kept_names=names, mark=Mark("lab server1", True, under_way))
 
 
 @pytest.mark.parametrize(
@@ -344,18 +340,18 @@ UNDOING, RESTORING = change_plan.MARKS[BEFORE], change_plan.MARKS[layout.RESTORE
         # Nothing is under way: to what was accepted before the last change.
         (keeps("2", "1"), keeps("2", "1"), (BEFORE, BEFORE)),
         # A change that was cut off, also when one of the two had kept it already.
-        (keeps("2", "1", CHANGING, "2"), keeps("2", "1"), (LAST, LAST)),
-        (keeps("3", "2"), keeps("2", "1", CHANGING, "2"), (BEFORE, LAST)),
+        (keeps("2", "1", Work.CHANGING, "2"), keeps("2", "1"), (LAST, LAST)),
+        (keeps("3", "2"), keeps("2", "1", Work.CHANGING, "2"), (BEFORE, LAST)),
         # An undo that was cut off: before, in, or after the other host's turn.
-        (keeps("2", "1", UNDOING, "1"), keeps("2", "1"), (BEFORE, BEFORE)),
-        (keeps("1", "2", UNDOING, "1"), keeps("2", "1", UNDOING, "1"), (LAST, BEFORE)),
-        (keeps("1", "2"), keeps("2", "1", UNDOING, "1"), (LAST, BEFORE)),
+        (keeps("2", "1", Work.UNDOING, "1"), keeps("2", "1"), (BEFORE, BEFORE)),
+        (keeps("1", "2", Work.UNDOING, "1"), keeps("2", "1", Work.UNDOING, "1"), (LAST, BEFORE)),
+        (keeps("1", "2"), keeps("2", "1", Work.UNDOING, "1"), (LAST, BEFORE)),
         # A restore that was cut off goes back to what was accepted before it.
-        (keeps("backup", "2"), keeps("2", "1", RESTORING, "2"), (BEFORE, LAST)),
-        (keeps("2", "1"), keeps("2", "1", RESTORING, "2"), (LAST, LAST)),
+        (keeps("backup", "2"), keeps("2", "1", Work.RESTORING, "2"), (BEFORE, LAST)),
+        (keeps("2", "1"), keeps("2", "1", Work.RESTORING, "2"), (LAST, LAST)),
         # What one of them no longer keeps, or never had, is no state of the pair to go back to.
         (keeps("2", "1"), keeps("2", "0"), ("", "")),
-        (keeps("4", "3"), keeps("2", "1", CHANGING, "2"), ("", LAST)),
+        (keeps("4", "3"), keeps("2", "1", Work.CHANGING, "2"), ("", LAST)),
         (keeps("2", ""), keeps("2", ""), ("", "")),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kea_ha import layout
 from kea_ha.host import desired_state
+from kea_ha.host.mark import Mark
 from tests.unit.surveys import as_planned, lab_pair, survey_of
 
 PAIR = lab_pair()
@@ -59,7 +60,7 @@ def test_every_file_of_the_plan_counts() -> None:
 def test_a_host_without_kea_gets_all_of_it() -> None:
     """The plan of a fresh host is made from the version that apt would install."""
     packages = {"openssl": "3"}
-    survey = replace(survey_of("host-1"), packages=packages, files={}, state={})
+    survey = replace(survey_of("host-1"), packages=packages, files={}, mark=Mark())
 
     wished = desired_state.make_plan(PAIR, PRIMARY, survey)
 

@@ -13,10 +13,21 @@ from kea_ha.decide import diagnosis
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.decide.diagnosis import Diagnosis
 from kea_ha.decide.preflight import Path, Seen
+from kea_ha.host.mark import Mark, UnderWay, Work
 from kea_ha.host.survey import Survey
 from kea_ha.kea import lease_file
 from kea_ha.settings.problems import Problem
-from tests.unit.surveys import ANCHORS, PAIR, UNIT, accepted, both, down, in_state, marked
+from tests.unit.surveys import (
+    ANCHORS,
+    PAIR,
+    UNIT,
+    accepted,
+    both,
+    down,
+    in_state,
+    marked,
+    with_mark,
+)
 
 HEADER = ",".join(lease_file.COLUMNS)
 
@@ -174,12 +185,18 @@ def test_both_serving_are_waited_for_unless_their_path_is_blocked() -> None:
 
 def test_a_fresh_machine_is_set_up_beside_a_survivor_that_needs_no_change() -> None:
     fresh = replace(
-        accepted("host-2"), state={}, packages={}, units={}, files={}, certificates={}, listeners=()
+        accepted("host-2"),
+        mark=Mark(),
+        packages={},
+        units={},
+        files={},
+        certificates={},
+        listeners=(),
     )
     found = of(both(of_second=fresh))
     assert ("rebuild", "host-2") == (found.cure, found.host)
     # Cut off before it was accepted, it is gone on with.
-    begun = replace(fresh, state={"pair": "lab server2", "unfinished": "rolling out since today"})
+    begun = replace(fresh, mark=Mark("lab server2", under_way=UnderWay(Work.ROLLING_OUT, "today")))
     assert "rebuild" == of(both(of_second=begun)).cure
     # Whoever has no leases to give is brought to serve first.
     alone = of(both(down(accepted("host-1")), fresh))
@@ -191,7 +208,7 @@ def test_a_machine_is_set_up_although_the_survivors_certificate_is_due() -> None
     """It is made anew afterwards, with the CAs."""
     late = accepted("host-1")
     late = replace(late, epoch=late.epoch + timedelta(days=300).total_seconds())
-    fresh = replace(accepted("host-2"), state={}, epoch=late.epoch)
+    fresh = replace(accepted("host-2"), mark=Mark(), epoch=late.epoch)
     assert [] == [one for one in against(both(late, fresh)) if one.setting == "the survivor"]
     changed = replace(late, files={})
     assert any(one.setting == "the survivor" for one in against(both(changed, fresh)))
@@ -207,7 +224,7 @@ def test_a_survivor_whose_partner_answers_joins_it() -> None:
 def test_a_survivor_that_is_out_for_maintenance_is_brought_back() -> None:
     """Nobody else could serve."""
     survey = down(accepted("host-2"))
-    out = replace(survey, state={**survey.state, "maintenance": "today"})
+    out = with_mark(survey, out_since="today")
     assert "take over" == of({"host-2": out}).cure
     assert [] == against({"host-2": out})
 
@@ -231,12 +248,12 @@ def test_a_partner_that_answers_its_partner_is_not_declared_down() -> None:
 
 def test_a_host_out_for_maintenance_is_not_brought_back_by_this() -> None:
     survey = down(accepted("host-2"))
-    out = replace(survey, state={**survey.state, "maintenance": "2026-11-25"})
+    out = with_mark(survey, out_since="2026-11-25")
     assert any("--data done=true" in one.remedy for one in against(both(of_second=out)))
 
 
 def test_a_pair_that_was_never_rolled_out_is_told_so() -> None:
-    none = both(*(replace(accepted(host), state={}) for host in ("host-1", "host-2")))
+    none = both(*(replace(accepted(host), mark=Mark()) for host in ("host-1", "host-2")))
     (problem,) = against(none)
     assert "deploy.py" in problem.remedy
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kea_ha import layout
 from kea_ha.decide.client_impact import Anchors, is_live
 from kea_ha.decide.preflight import Agreed, DhcpAnswer, Path, Seen, problems, warnings
+from kea_ha.host.mark import Mark, UnderWay, Work
 from kea_ha.host.survey import Interface, Listener, Survey, Unit
 from kea_ha.pki.ca_store import Authority
 from kea_ha.settings.model import Pair
@@ -47,7 +48,7 @@ def fresh(**facts: Any) -> dict[str, Seen]:
             units={},
             files={},
             certificates={},
-            state={},
+            mark=Mark(),
             started_from={},
             status=None,
             leases=False,
@@ -255,7 +256,7 @@ def test_a_running_isc_dhcp_server_is_refused_unless_it_is_to_be_adopted() -> No
 
 def test_a_host_of_another_pair_is_refused() -> None:
     """A host name mixed up in the inventory must not turn one pair's server into another's."""
-    assert "office server1" in one(fresh(state={"pair": "office server1"})).given
+    assert "office server1" in one(fresh(mark=Mark("office server1"))).given
 
 
 @pytest.mark.parametrize("anchors", [Anchors(), Anchors(ANCHORS.api, ANCHORS.peers)])
@@ -292,9 +293,9 @@ def test_a_change_of_a_healthy_live_pair_is_no_obstacle() -> None:
 
 
 def unfinished(**facts: Any) -> Survey:
-    state = {"pair": "lab server1", "unfinished": "rolling out since yesterday"}
+    mark = Mark("lab server1", under_way=UnderWay(Work.ROLLING_OUT, "yesterday"))
     waiting = in_state(survey_of("host-1"), "waiting", [])
-    return replace(waiting, **{"state": state, "leases": False, **facts})
+    return replace(waiting, **{"mark": mark, "leases": False, **facts})
 
 
 def test_an_unfinished_rollout_is_continued_until_clients_rely_on_it() -> None:
@@ -309,7 +310,7 @@ def test_an_unfinished_rollout_is_continued_until_clients_rely_on_it() -> None:
 
 def test_a_host_without_our_mark_is_not_our_live_server() -> None:
     """Whether it may be taken over is asked elsewhere."""
-    assert not is_live(replace(survey_of("host-1"), state={}))
+    assert not is_live(replace(survey_of("host-1"), mark=Mark()))
 
 
 def test_few_cpus_are_worth_a_note_and_no_refusal() -> None:
@@ -344,9 +345,9 @@ def test_one_live_host_alone_is_not_changed_either() -> None:
 
 def test_an_adoption_that_was_cut_off_goes_on_over_the_leases_of_the_old_server() -> None:
     """They are why it is adopted at all."""
-    state = {"pair": "lab server1", "unfinished": "adopting since yesterday"}
+    mark = Mark("lab server1", under_way=UnderWay(Work.ADOPTING, "yesterday"))
 
-    assert not is_live(unfinished(state=state, leases=True))
+    assert not is_live(unfinished(mark=mark, leases=True))
 
 
 def test_our_own_table_is_no_foreign_firewall() -> None:

@@ -14,6 +14,7 @@ from kea_ha import layout
 from kea_ha.decide import restore_plan
 from kea_ha.host.backup_store import Backup
 from kea_ha.host.desired_state import make_plan
+from kea_ha.host.mark import Mark
 from kea_ha.host.survey import Survey
 from kea_ha.kea import lease_file
 from kea_ha.kea.lease_file import COLUMNS, LeaseFileError
@@ -44,11 +45,11 @@ def saved(*rows: str) -> Backup:
     return backup_of(host_1={LEASES: file(*rows)}, host_2={LEASES: file(*rows)})
 
 
-def stopped(host: str, **state: str) -> Survey:
+def stopped(host: str, **mark: str) -> Survey:
     survey = as_planned(PAIR, host)
     units = {**survey.units, UNIT: replace(survey.units[UNIT], active="inactive")}
     return replace(
-        survey, units=units, status=None, status_error="none", state={**survey.state, **state}
+        survey, units=units, status=None, status_error="none", mark=replace(survey.mark, **mark)
     )
 
 
@@ -94,7 +95,7 @@ def test_a_server_on_its_way_counts_as_running() -> None:
 
 def test_a_host_out_for_maintenance_is_refused_also_when_forced() -> None:
     """It would be started."""
-    surveys = both(host_2=stopped("host-2", maintenance="yesterday\n"))
+    surveys = both(host_2=stopped("host-2", out_since="yesterday"))
 
     (problem,) = against(saved(), surveys, force=True)
 
@@ -104,7 +105,7 @@ def test_a_host_out_for_maintenance_is_refused_also_when_forced() -> None:
 
 def test_a_host_that_was_never_rolled_out_is_refused() -> None:
     """A fresh one in the place of a lost one."""
-    fresh = replace(stopped("host-2"), state={})
+    fresh = replace(stopped("host-2"), mark=Mark())
 
     (problem,) = against(saved(), both(host_2=fresh), force=True)
 

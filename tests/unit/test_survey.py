@@ -81,7 +81,7 @@ def test_a_real_host_is_read_in_full() -> None:
     assert document.content is not None
     assert '"this-server-name": "server1"' in document.content
     assert sha256(document.content.encode()).hexdigest() == document.sha256
-    assert "lab server1" == survey.state["pair"]
+    assert "lab server1" == survey.mark.owner
     assert survey.certificates[layout.HA_CERTIFICATE].startswith("-----BEGIN CERTIFICATE-----")
     assert (False, False) == (survey.firewall, survey.leases)
     assert {layout.LEASES: ",".join(lease_file.COLUMNS)} == survey.lease_headers

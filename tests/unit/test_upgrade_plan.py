@@ -6,9 +6,20 @@ from dataclasses import replace
 
 from kea_ha.decide import upgrade_plan
 from kea_ha.decide.client_impact import Anchors
+from kea_ha.host.mark import UnderWay, Work
 from kea_ha.host.survey import Survey
 from kea_ha.settings.problems import Problem
-from tests.unit.surveys import ANCHORS, PAIR, accepted, both, down, in_state, lab_pair, marked
+from tests.unit.surveys import (
+    ANCHORS,
+    PAIR,
+    accepted,
+    both,
+    down,
+    in_state,
+    lab_pair,
+    marked,
+    with_mark,
+)
 
 OLD, NEW = "2.6.3-1+deb13u1", "2.6.5-1"
 
@@ -66,8 +77,7 @@ def test_an_upgrade_that_was_cut_off_goes_on() -> None:
     """Also on a host that has the new package, and a server that is down."""
     surveys = pair_of()
     survey = down(offered(accepted("host-2"), has=NEW))
-    state = {**survey.state, "unfinished": f"{upgrade_plan.UPGRADING} since today"}
-    surveys["host-2"] = replace(survey, state=state)
+    surveys["host-2"] = with_mark(survey, under_way=UnderWay(Work.UPGRADING, "today"))
     assert ["host-2", "host-1"] == names(surveys)
     assert [] == against(surveys)
 
@@ -116,5 +126,5 @@ def test_what_waits_for_a_rollout_is_rolled_out_first() -> None:
 def test_a_host_out_for_maintenance_comes_back_first() -> None:
     surveys = pair_of()
     out = surveys["host-2"]
-    surveys["host-2"] = replace(out, state={**out.state, "maintenance": "today"})
+    surveys["host-2"] = with_mark(out, out_since="today")
     assert any("--data done=true" in one.remedy for one in against(surveys))
