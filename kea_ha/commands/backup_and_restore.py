@@ -14,7 +14,7 @@ from pathlib import Path
 from pyinfra import host, state
 
 from kea_ha import foreign, layout
-from kea_ha.commands.rolling_change import await_health, start
+from kea_ha.commands.turn import await_health, start
 from kea_ha.decide import restore_plan
 from kea_ha.decide.restore_plan import HostFile, Restoration
 from kea_ha.host import backup_store, file_transfer, put_back_timer

@@ -25,7 +25,7 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from kea_ha import foreign, layout
-from kea_ha.commands.rolling_change import await_health
+from kea_ha.commands.turn import await_health
 from kea_ha.decide import drill_report, drill_scenarios
 from kea_ha.decide.drill_report import Figures, Report, Scenario
 from kea_ha.decide.drill_scenarios import Kind, Told

@@ -10,14 +10,12 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 
 from kea_ha import layout
-from kea_ha.commands.rolling_change import (
-    await_health,
-    fall_into_step,
+from kea_ha.commands.turn import (
+    come_back,
     free_of_clients,
     mark,
     own_words,
     put_in_place,
-    run_daemons,
     stop,
     who_serves,
 )
@@ -115,10 +113,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
             changed(node)
         upgraded = True
         put_in_place(pair, node)
-        fall_into_step(pair, node)
-        run_daemons(pair, node)
-        checks.await_answers(pair, node)
-        await_health(pair)
+        come_back(pair, node)
     except Refusal as refusal:
         raise _left(pair, mine, refusal, stopped=stopped, upgraded=upgraded) from refusal
     say(f"    {node.name} runs Kea {mine.gets}, and the pair is healthy")

@@ -9,13 +9,7 @@ from __future__ import annotations
 from pyinfra import state
 
 from kea_ha import layout
-from kea_ha.commands.rolling_change import (
-    await_health,
-    fall_into_step,
-    free_of_clients,
-    start,
-    stop,
-)
+from kea_ha.commands.turn import await_health, fall_into_step, free_of_clients, start, stop
 from kea_ha.operations import checks, host_marks
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome

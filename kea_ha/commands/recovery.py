@@ -9,16 +9,15 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 
 from kea_ha import layout
-from kea_ha.commands.rolling_change import (
+from kea_ha.commands.turn import (
     await_health,
     await_state,
+    come_back,
     fall_into_step,
-    free_of_clients,
     own_words,
     put_in_place,
-    run_daemons,
     start,
-    stop,
+    step_down,
     who_serves,
 )
 from kea_ha.decide import acceptance, diagnosis
@@ -191,8 +190,7 @@ def _rejoin(pair: Pair, node: Node, found: Diagnosis) -> None:
     if partner.name in RUN.seen and not look_at(partner).answers:
         _make_serve(pair, partner)
     if look_at(node).status is not None:
-        free_of_clients(pair, node)
-        stop(pair, node)
+        step_down(pair, node)
     _start_anew(pair, node, found)
 
 
@@ -239,10 +237,7 @@ def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
     for which in ("ha", "api"):
         run_commands(identities.identity(pair=pair, node=node, which=which))
     put_in_place(pair, node)
-    fall_into_step(pair, node)
-    run_daemons(pair, node)
-    checks.await_answers(pair, node)
-    await_health(pair)
+    come_back(pair, node)
 
 
 _CURES = {

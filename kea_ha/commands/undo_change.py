@@ -14,13 +14,7 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand
 
 from kea_ha import foreign, layout
-from kea_ha.commands.rolling_change import (
-    await_health,
-    mark,
-    own_words,
-    put_back,
-    who_serves,
-)
+from kea_ha.commands.turn import mark, own_words, put_back, put_back_together, who_serves
 from kea_ha.decide import acceptance, change_plan, restore_plan
 from kea_ha.foreign import ForeignError, json_value, quoted
 from kea_ha.host import accepted_state
@@ -188,16 +182,8 @@ def undo_together(*, pair: Pair) -> Outcome:
         return "nothing to be undone that takes both servers at once"
     if state.is_executing:
         node = pair.node(host.name)
-        kept = RUN.goals[pair.name][node.name].kept
-        script = accepted_state.put_back_script(kept) + accepted_state.restart_script(
-            accepted_state.ALL_UNITS, kept
-        )
-        answer = ask(host, script, timeout_s=120)
-        changed(node)
         try:
-            if not answer.ok:
-                raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")
-            await_health(pair)
+            put_back_together(pair, node, RUN.goals[pair.name][node.name].kept)
         except Refusal as refusal:
             raise _stopped(pair, node, refusal) from refusal
     return CHANGED
