@@ -6,8 +6,9 @@ Used to tell an operator what would change, and to show that the two hosts of a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from kea_ha.foreign import ForeignError, json_value
@@ -28,8 +29,12 @@ HOST_OWN: Final = re.compile(
 """Paths of what must be each host's own."""
 
 
-def parse_document(text: str) -> dict[str, Any]:
-    """Kea's JSON with `//`, `#` and `/* */` comments, as data; ValueError says what is wrong."""
+@lru_cache(maxsize=32)  # a host is looked at every half second while something is awaited
+def parse_document(text: str) -> Mapping[str, Any]:
+    """Kea's JSON with `//`, `#` and `/* */` comments, as data; ValueError says what is wrong.
+
+    Whoever asks for the same text gets the same data: nobody may change it.
+    """
     try:
         document = json_value(_without_comments(text), "the document")
     except ForeignError as error:

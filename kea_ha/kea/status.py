@@ -1,9 +1,9 @@
 """What `status-get` of a Kea DHCPv4 server says, as a value and as a verdict in words.
 
 Read from Kea 2.2.0, 2.6.3 and 3.0.x (Kea ARM, "High Availability Server States" and "The
-status-get Command"). What is missing or of the wrong kind raises StatusError: a check that
-cannot decide has failed. The judgements return findings, one sentence each, and nothing
-where all is well.
+status-get Command"). Of what is judged here, what is missing or of the wrong kind raises
+StatusError: a check that cannot decide has failed. What nobody needs may be missing. The
+judgements return findings, one sentence each, and nothing where all is well.
 
 `in-touch` alone proves nothing: Kea says true also of a partner that never answered, whose
 last state is then `unavailable`.
@@ -62,8 +62,6 @@ class RemoteServer:
     age_s: int
     """Whole seconds since the partner last answered."""
     communication_interrupted: bool
-    unacked_clients: int
-    last_scopes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +89,7 @@ class DhcpState:
 class ServerStatus:
     """One answer to `status-get`."""
 
-    pid: int
     uptime_s: int
-    reload_s: int
-    """Seconds since the configuration was last loaded."""
     multi_threading: bool
     thread_pool_size: int | None
     """None when multi-threading is off, as the next."""
@@ -160,9 +155,7 @@ def parse_status(reply: object) -> ServerStatus:
     threads = _get(arguments, "multi-threading-enabled", bool)
     sockets = _get(arguments, "sockets", dict)
     return ServerStatus(
-        pid=_get(arguments, "pid", int),
         uptime_s=_get(arguments, "uptime", int),
-        reload_s=_get(arguments, "reload", int),
         multi_threading=threads,
         thread_pool_size=_get(arguments, "thread-pool-size", int) if threads else None,
         packet_queue_size=_get(arguments, "packet-queue-size", int) if threads else None,
@@ -382,8 +375,6 @@ def _relationship(arguments: Mapping[Any, Any]) -> Relationship | None:
             in_touch=_get(remote, "in-touch", bool),
             age_s=_get(remote, "age", int),
             communication_interrupted=_get(remote, "communication-interrupted", bool),
-            unacked_clients=_get(remote, "unacked-clients", int),
-            last_scopes=_list(remote, "last-scopes", str),
         ),
     )
 

@@ -296,9 +296,11 @@ class Settings(_Model):
         return {**profile, **known}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """Two servers that back each other up, and everything that they are to be.
+
+    A run makes each pair once, so that it is known by what it is and not by what is in it.
 
     `reservations` are those of `reservations_file`, each inside one of the subnets.
     """

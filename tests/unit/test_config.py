@@ -443,7 +443,8 @@ class TestDifferences:
         """A value that one host's document has differently is no pair's."""
         made = pair(control_channel="direct")
         first, second = (
-            parse_document(render_dhcp4(made, node, NEW, "enp0s8")) for node in made.nodes
+            copy.deepcopy(parse_document(render_dhcp4(made, node, NEW, "enp0s8")))
+            for node in made.nodes
         )
         place: Any = second["Dhcp4"]
         for step in path[:-1]:

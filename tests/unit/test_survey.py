@@ -87,6 +87,11 @@ def test_a_real_host_is_read_in_full() -> None:
     assert {layout.LEASES: ",".join(lease_file.COLUMNS)} == survey.lease_headers
 
 
+def test_a_document_that_stays_the_same_is_understood_once() -> None:
+    """Thousands of reservations take a third of a second, and hosts are read twice a second."""
+    assert read("host-1").in_use is read("host-1").in_use is not None
+
+
 def test_what_kea_says_of_itself_is_read() -> None:
     """Its answer on its own socket, and its log, in the order in which it wrote it."""
     survey = survey_of("host-1")
