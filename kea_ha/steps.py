@@ -34,7 +34,7 @@ from kea_ha.settings.model import Node, Pair
 
 def hold_together(pair: Pair, *, after: str, name: str = "Both hosts go on") -> None:
     """Go on only if both hosts can."""
-    operate(name, checks.hold_together, pair=pair, after=after)
+    operate(name, checks.hold_together, pair, after=after)
 
 
 def this_node(pair: Pair) -> Node:
@@ -50,23 +50,19 @@ def called(node: Node) -> str:
 @deploy("0 Pre-flight")
 def take_lock(pair: Pair, node: Node) -> None:
     """Keep a second operator out, one host after the other in the same order for everyone."""
-    operate(f"Hold {called(node)} for this run", host_marks.lock, node=node)
+    operate(f"Hold {called(node)} for this run", host_marks.lock, node)
 
 
 @deploy("0 Pre-flight")
 def look(pair: Pair) -> None:
     """See what there is, on each host of the pair, and change nothing."""
-    operate(
-        "Look at the host and at what it can reach", checks.look, pair=pair, node=this_node(pair)
-    )
+    operate("Look at the host and at what it can reach", checks.look, pair, this_node(pair))
 
 
 @deploy("0 Pre-flight")
 def decide(pair: Pair, *, agreed: Agreed, only_live: bool = False) -> None:
     """Refuse, with every reason at once, or go on."""
-    operate(
-        "Judge both hosts together", checks.decide, pair=pair, agreed=agreed, only_live=only_live
-    )
+    operate("Judge both hosts together", checks.decide, pair, agreed=agreed, only_live=only_live)
 
 
 @deploy("Change")
@@ -75,35 +71,33 @@ def roll(pair: Pair) -> None:
 
     Of a pair that has nothing to change, or is not live yet, nothing happens here.
     """
-    operate("Say what changes of a live pair", rolling_change.announce, pair=pair)
+    operate("Say what changes of a live pair", rolling_change.announce, pair)
     for turn, which in enumerate(("first", "second")):
         operate(
             f"Change the {which} server, its partner serving",
             rolling_change.change,
-            pair=pair,
+            pair,
             turn=turn,
         )
         hold_together(pair, after=f"the {which} server's change")
-    operate(
-        "Restart both at once, if that was accepted", rolling_change.restart_together, pair=pair
-    )
-    operate("See both healthy after that, or undo it", rolling_change.settle_together, pair=pair)
+    operate("Restart both at once, if that was accepted", rolling_change.restart_together, pair)
+    operate("See both healthy after that, or undo it", rolling_change.settle_together, pair)
     hold_together(pair, after="the restart of both")
 
 
 @deploy("CA")
 def change_cas(pair: Pair, stage: str, *, agreed: Agreed) -> None:
     """Go on to the next stage of a change of CAs; the hosts follow by a rolling change."""
-    operate(f"Go on to: {stage}", ca_change.change_cas, pair=pair, stage=stage, force=agreed.force)
+    operate(f"Go on to: {stage}", ca_change.change_cas, pair, stage=stage, force=agreed.force)
     hold_together(pair, after="changing the CAs")
 
 
 @deploy("CA")
 def end_change_of_cas(pair: Pair) -> None:
     """Forget the old CAs, on the hosts and here."""
-    operate("Remove what could bring the old CAs back", host_marks.forget_before, pair=pair)
+    operate("Remove what could bring the old CAs back", host_marks.forget_before, pair)
     hold_together(pair, after="forgetting the old CAs")
-    operate("Keep the new CAs alone", ca_change.end_change, pair=pair)
+    operate("Keep the new CAs alone", ca_change.end_change, pair)
 
 
 @deploy("Drill")
@@ -112,7 +106,7 @@ def agree_to_drill(pair: Pair, names: tuple[str, ...], *, agreed: Agreed) -> Non
     operate(
         "Say what it costs",
         failover_drill.decide,
-        pair=pair,
+        pair,
         names=names,
         accept_outage=agreed.accept_outage,
     )
@@ -122,21 +116,21 @@ def agree_to_drill(pair: Pair, names: tuple[str, ...], *, agreed: Agreed) -> Non
 @deploy("Drill")
 def drill(pair: Pair, name: str) -> None:
     """Make one failure happen under load, measure, and put everything back."""
-    operate(f"Go through {name}", failover_drill.drill, pair=pair, scenario=name)
+    operate(f"Go through {name}", failover_drill.drill, pair, scenario=name)
     hold_together(pair, after=name)
 
 
 @deploy("Drill")
 def report(pair: Pair, names: tuple[str, ...]) -> None:
     """Write the report, and fail if it is worse than the settings imply."""
-    operate("Write the report", failover_drill.report, pair=pair, names=names)
+    operate("Write the report", failover_drill.report, pair, names=names)
 
 
 @deploy("Recover")
 def recover(pair: Pair) -> None:
     """Find out what is wrong, say it and what will be done, and do it."""
-    operate("Find out what is wrong", recovery.diagnose, pair=pair)
-    operate("Mend it", recovery.cure, pair=pair, node=this_node(pair))
+    operate("Find out what is wrong", recovery.diagnose, pair)
+    operate("Mend it", recovery.cure, pair, this_node(pair))
 
 
 @deploy("Undo")
@@ -155,80 +149,76 @@ def _put_back(pair: Pair, backup: Backup | None, agreed: Agreed) -> None:
     operate(
         "Judge both hosts together",
         undo_change.decide,
-        pair=pair,
+        pair,
         backup=backup,
         force=agreed.force,
         accept_outage=agreed.accept_outage,
     )
     hold_together(pair, after="judging both hosts")
-    operate("Say what is put back", rolling_change.announce, pair=pair)
+    operate("Say what is put back", rolling_change.announce, pair)
     node = this_node(pair)
-    operate("Try the earlier document", undo_change.begin, pair=pair, node=node, backup=backup)
+    operate("Try the earlier document", undo_change.begin, pair, node, backup=backup)
     hold_together(pair, after="trying the earlier documents")
-    operate("Mark it as under way", undo_change.mark_begun, pair=pair, node=node)
+    operate("Mark it as under way", undo_change.mark_begun, pair, node)
     hold_together(pair, after="marking the hosts")
     for turn, which in enumerate(("first", "second")):
-        operate(f"Put back the {which} server's state", undo_change.undo, pair=pair, turn=turn)
+        operate(f"Put back the {which} server's state", undo_change.undo, pair, turn=turn)
         hold_together(pair, after=f"the {which} server's undo")
-    operate("Put back both at once, if that was accepted", undo_change.undo_together, pair=pair)
+    operate("Put back both at once, if that was accepted", undo_change.undo_together, pair)
     hold_together(pair, after="undoing both at once")
-    operate("Take it for what was accepted last", undo_change.keep, pair=pair, node=node)
+    operate("Take it for what was accepted last", undo_change.keep, pair, node)
     hold_together(pair, after="keeping what was put back")
-    operate("Mark it as done", undo_change.end, pair=pair, node=node, backup=backup)
+    operate("Mark it as done", undo_change.end, pair, node, backup=backup)
 
 
 @deploy("Upgrade")
 def plan_upgrade(pair: Pair, *, agreed: Agreed) -> None:
     """Learn which Kea there is for both hosts, and refuse or say what will be upgraded."""
-    operate(
-        "See the host, and which Kea there is for it", kea_upgrade.refresh, node=this_node(pair)
-    )
+    operate("See the host, and which Kea there is for it", kea_upgrade.refresh, this_node(pair))
     hold_together(pair, after="looking at both hosts")
-    operate("Judge both hosts together", kea_upgrade.decide, pair=pair, force=agreed.force)
+    operate("Judge both hosts together", kea_upgrade.decide, pair, force=agreed.force)
 
 
 @deploy("Upgrade")
 def upgrade(pair: Pair) -> None:
     """Upgrade one server after the other, its partner serving meanwhile."""
     for turn, which in enumerate(("first", "second")):
-        operate(f"Upgrade the {which} server", kea_upgrade.upgrade, pair=pair, turn=turn)
+        operate(f"Upgrade the {which} server", kea_upgrade.upgrade, pair, turn=turn)
         hold_together(pair, after=f"the {which} server's upgrade")
 
 
 @deploy("Upgrade")
 def end_upgrade(pair: Pair) -> None:
     """Forget what an older Kea was accepted with, after the pair was accepted with the new one."""
-    operate(
-        "Remove the state of an older Kea", host_marks.forget_before, pair=pair, if_upgraded=True
-    )
+    operate("Remove the state of an older Kea", host_marks.forget_before, pair, if_upgraded=True)
 
 
 @deploy("0 Pre-flight")
 def survey(pair: Pair) -> None:
     """Read each host of the pair; change nothing."""
-    operate("Look at the host", checks.survey, node=this_node(pair))
+    operate("Look at the host", checks.survey, this_node(pair))
 
 
 @deploy("Maintenance")
 def take_out(pair: Pair, node: Node) -> None:
     """Take a host out, its partner serving all clients."""
     if host.name == node.name:
-        operate(f"Take {node.name} out", maintenance.take_out, pair=pair, node=node)
+        operate(f"Take {node.name} out", maintenance.take_out, pair, node)
 
 
 @deploy("Maintenance")
 def bring_back(pair: Pair, node: Node) -> None:
     """Bring a host back, and see the pair healthy."""
     if host.name == node.name:
-        operate(f"Bring {node.name} back", maintenance.bring_back, pair=pair, node=node)
+        operate(f"Bring {node.name} back", maintenance.bring_back, pair, node)
     hold_together(pair, after=f"bringing {node.name} back")
 
 
 @deploy("Backup")
 def back_up(pair: Pair) -> None:
     """Documents and leases of both hosts to the operator's machine; the servers go on serving."""
-    operate("Read documents and leases", backup_and_restore.read, node=this_node(pair))
-    operate("Write them to this machine", backup_and_restore.keep, pair=pair)
+    operate("Read documents and leases", backup_and_restore.read, this_node(pair))
+    operate("Write them to this machine", backup_and_restore.keep, pair)
 
 
 @deploy("Restore")
@@ -237,7 +227,7 @@ def restore(pair: Pair, backup: Backup, *, force: bool) -> None:
     operate(
         "Bring the leases of the backup back",
         backup_and_restore.restore,
-        pair=pair,
+        pair,
         backup=backup,
         force=force,
     )
@@ -249,25 +239,17 @@ def identify(pair: Pair, *, agreed: Agreed) -> None:
     """Give both hosts what they need to know each other; nothing of Kea is there yet."""
     node = this_node(pair)
     operate(
-        "Mark the rollout as under way",
-        host_marks.mark_unfinished,
-        pair=pair,
-        node=node,
-        adopt=agreed.adopt,
+        "Mark the rollout as under way", host_marks.mark_unfinished, pair, node, adopt=agreed.adopt
     )
-    operate("Install openssl, curl and the DHCP probe", put_in_order.prerequisites, node=node)
+    operate("Install openssl, curl and the DHCP probe", put_in_order.prerequisites, node)
     operate(
-        "Give the host its certificate for its partner",
-        identities.identity,
-        pair=pair,
-        node=node,
-        which="ha",
+        "Give the host its certificate for its partner", identities.identity, pair, node, which="ha"
     )
     operate(
         "Give the host its certificate for API clients",
         identities.identity,
-        pair=pair,
-        node=node,
+        pair,
+        node,
         which="api",
     )
 
@@ -276,9 +258,9 @@ def identify(pair: Pair, *, agreed: Agreed) -> None:
 def install(pair: Pair, node: Node) -> None:
     """Kea, and the Control Agent if wanted, on one host; nothing starts yet."""
     on = f"on {called(node)}"
-    operate(f"Keep what was {on} before", put_in_order.adopt, node=node)
-    operate(f"Install Kea {on}, not started", put_in_order.packages, pair=pair, node=node)
-    operate(f"Close Kea's directories {on}", put_in_order.ownership, pair=pair, node=node)
+    operate(f"Keep what was {on} before", put_in_order.adopt, node)
+    operate(f"Install Kea {on}, not started", put_in_order.packages, pair, node)
+    operate(f"Close Kea's directories {on}", put_in_order.ownership, pair, node)
 
 
 @deploy("2 Configure")
@@ -286,33 +268,31 @@ def configure(pair: Pair, node: Node) -> None:
     """Documents as checked candidates, then the daemons on them."""
     on = f"on {called(node)}"
     put, run = put_in_order.document, put_in_order.service
-    operate(f"Write the drop-ins {on}", put, pair=pair, node=node, which="drop_ins")
-    operate(f"Check and write kea-dhcp4.conf {on}", put, pair=pair, node=node, which="dhcp4")
-    operate(f"Check and write kea-ctrl-agent.conf {on}", put, pair=pair, node=node, which="agent")
-    operate(
-        f"Make the agent's password file {on}", put_in_order.agent_password, pair=pair, node=node
-    )
-    operate(f"Check and write the firewall table {on}", put, pair=pair, node=node, which="firewall")
-    operate(f"Load the firewall table {on}", put_in_order.firewall, pair=pair, node=node)
-    operate(f"Write the expiry timer {on}", put, pair=pair, node=node, which="support")
-    operate(f"Start the expiry timer {on}", put_in_order.expiry_timer, node=node)
-    operate(f"Run kea-dhcp4 {on}", run, pair=pair, node=node, which="dhcp4")
-    operate(f"Run the Control Agent {on}", run, pair=pair, node=node, which="agent")
-    operate(f"Wait until they answer {on}", checks.answers, pair=pair, node=node)
+    operate(f"Write the drop-ins {on}", put, pair, node, which="drop_ins")
+    operate(f"Check and write kea-dhcp4.conf {on}", put, pair, node, which="dhcp4")
+    operate(f"Check and write kea-ctrl-agent.conf {on}", put, pair, node, which="agent")
+    operate(f"Make the agent's password file {on}", put_in_order.agent_password, pair, node)
+    operate(f"Check and write the firewall table {on}", put, pair, node, which="firewall")
+    operate(f"Load the firewall table {on}", put_in_order.firewall, pair, node)
+    operate(f"Write the expiry timer {on}", put, pair, node, which="support")
+    operate(f"Start the expiry timer {on}", put_in_order.expiry_timer, node)
+    operate(f"Run kea-dhcp4 {on}", run, pair, node, which="dhcp4")
+    operate(f"Run the Control Agent {on}", run, pair, node, which="agent")
+    operate(f"Wait until they answer {on}", checks.answers, pair, node)
 
 
 @deploy("3 Verify the link")
 def verify_link(pair: Pair, node: Node) -> None:
     """From ``node`` to its partner: Kea's log, its HA status, and a request of our own."""
     partner = pair.partner_of(node)
-    operate(f"From {called(node)} to {called(partner)}", checks.link, pair=pair, node=node)
+    operate(f"From {called(node)} to {called(partner)}", checks.link, pair, node)
 
 
 @deploy("4 Verify the opposite direction")
 def verify_opposite(pair: Pair, node: Node) -> None:
     """From the partner to ``node``'s address and port."""
     partner = pair.partner_of(node)
-    operate(f"From {called(partner)} to {called(node)}", checks.opposite, pair=pair, node=node)
+    operate(f"From {called(partner)} to {called(node)}", checks.opposite, pair, node)
 
 
 @deploy("6 Accept the pair")
@@ -327,16 +307,11 @@ def accept(pair: Pair) -> None:
                 f"{left_out[0]} out. Run without --limit for the verdict."
             )
         return
-    operate("Wait until both are in hot-standby", checks.both_joined, pair=pair, node=node)
+    operate("Wait until both are in hot-standby", checks.both_joined, pair, node)
     read(pair)
     hold_together(pair, after="reading both hosts")
     verify(pair)
-    operate(
-        "Mark the pair as accepted, and keep its state",
-        host_marks.mark_accepted,
-        pair=pair,
-        node=node,
-    )
+    operate("Mark the pair as accepted, and keep its state", host_marks.mark_accepted, pair, node)
 
 
 def read(pair: Pair) -> None:
@@ -344,11 +319,11 @@ def read(pair: Pair) -> None:
     operate(
         "Read the host, try its ports with right and wrong certificates",
         checks.gather,
-        pair=pair,
-        node=this_node(pair),
+        pair,
+        this_node(pair),
     )
 
 
 def verify(pair: Pair) -> None:
     """Print the verdict, or fail with every finding."""
-    operate("Judge the pair", checks.judge, pair=pair, node=this_node(pair))
+    operate("Judge the pair", checks.judge, pair, this_node(pair))

@@ -46,7 +46,7 @@ _IN_PART = "not backed up in full"
 # Backup --------------------------------------------------------------------------------------
 
 
-def read(*, node: Node) -> Outcome:
+def read(node: Node) -> Outcome:
     """Read the documents, the kept settings and the leases of a host; no key is among them."""
     if state.is_executing:
         try:
@@ -92,7 +92,7 @@ def _without_secrets(
 _DOCUMENTS = (layout.KEA_CONF, layout.AGENT_CONF)
 
 
-def keep(*, pair: Pair) -> Outcome:
+def keep(pair: Pair) -> Outcome:
     """Write what was read of both hosts to this machine; fail if one of them is missing."""
     if state.is_executing:
         active = [one.name for one in state.active_hosts]
@@ -150,7 +150,7 @@ def _leases(count: int) -> str:
 # Restore -------------------------------------------------------------------------------------
 
 
-def restore(*, pair: Pair, backup: Backup, force: bool) -> Outcome:
+def restore(pair: Pair, *, backup: Backup, force: bool) -> Outcome:
     """Merge the backup's leases with those of both hosts, and start both servers on them."""
     if host.name != pair.primary.name:
         return f"done from {pair.primary.name}, for both"

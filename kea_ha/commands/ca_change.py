@@ -24,7 +24,7 @@ _SAID = {
 }
 
 
-def change_cas(*, pair: Pair, stage: str, force: bool) -> Outcome:
+def change_cas(pair: Pair, *, stage: str, force: bool) -> Outcome:
     """Go on to the next stage of a change of CAs, once both hosts have reached the one before."""
     if host.name != pair.primary.name or not state.is_executing:
         return "done once for the pair"
@@ -51,7 +51,7 @@ def change_cas(*, pair: Pair, stage: str, force: bool) -> Outcome:
     return CHANGED
 
 
-def end_change(*, pair: Pair) -> Outcome:
+def end_change(pair: Pair) -> Outcome:
     """Keep the new CAs alone, on the operator's machine."""
     if host.name != pair.primary.name or not state.is_executing:
         return "done once for the pair"

@@ -72,7 +72,7 @@ def in_lab() -> bool:
     return bool(host.data.get("ssh_config_file") == _LAB_SSH)
 
 
-def decide(*, pair: Pair, names: tuple[str, ...], accept_outage: bool) -> Outcome:
+def decide(pair: Pair, *, names: tuple[str, ...], accept_outage: bool) -> Outcome:
     """Say what each scenario costs, and refuse where nobody has agreed to that."""
     if probe() is None:
         raise Refusal(
@@ -120,7 +120,7 @@ def _see_that_one_can_be_made(pair: Pair) -> None:
         raise Refusal(f"{name}: {error.what}", error.remedy, outcome=nothing) from error
 
 
-def drill(*, pair: Pair, scenario: str) -> Outcome:
+def drill(pair: Pair, *, scenario: str) -> Outcome:
     """Go through one scenario, and put everything back."""
     if host.name != pair.primary.name:
         return f"done from {pair.primary.name}, for both"
@@ -140,7 +140,7 @@ def drill(*, pair: Pair, scenario: str) -> Outcome:
     return CHANGED
 
 
-def report(*, pair: Pair, names: tuple[str, ...]) -> Outcome:
+def report(pair: Pair, *, names: tuple[str, ...]) -> Outcome:
     """Write what was measured, and fail if it is worse than the settings imply."""
     done = RUN.drilled.get(pair.name, [])
     if host.name != pair.primary.name or not done:

@@ -37,7 +37,7 @@ from kea_ha.session.surveys import anchors_for, changed, look_at
 from kea_ha.settings.model import Node, Pair
 
 
-def refresh(*, node: Node) -> Outcome:
+def refresh(node: Node) -> Outcome:
     """Learn which versions there are, and see the host."""
     if state.is_executing:
         say("    refreshing the package index")
@@ -52,7 +52,7 @@ def refresh(*, node: Node) -> Outcome:
     return "seen"
 
 
-def decide(*, pair: Pair, force: bool) -> Outcome:
+def decide(pair: Pair, *, force: bool) -> Outcome:
     """Refuse, with every reason at once, or say what will be upgraded and what that means."""
     surveys = {node.name: look_at(node) for node in pair.nodes}
     checks.refuse(
@@ -72,7 +72,7 @@ def decide(*, pair: Pair, force: bool) -> Outcome:
     return "to be upgraded" if planned else "nothing to upgrade"
 
 
-def upgrade(*, pair: Pair, turn: int) -> Outcome:
+def upgrade(pair: Pair, *, turn: int) -> Outcome:
     """Upgrade the host whose turn it is while its partner serves all."""
     planned = RUN.upgrades.get(pair.name, ())
     mine = planned[turn] if turn < len(planned) else None

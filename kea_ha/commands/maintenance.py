@@ -18,7 +18,7 @@ from kea_ha.session.surveys import host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
 
-def take_out(*, pair: Pair, node: Node) -> Outcome:
+def take_out(pair: Pair, node: Node) -> Outcome:
     """Have the partner serve all clients, and stop this server for good."""
     partner = pair.partner_of(node)
     for one in pair.nodes:
@@ -49,7 +49,7 @@ def _take_out(pair: Pair, node: Node) -> None:
     unit = unit_of(pair)
     out_already = look_at(node).mark.out_since
     # The mark first: whoever finds the host half out is told why.
-    run_commands(host_marks.mark_out(node=node))
+    run_commands(host_marks.mark_out(node))
     try:
         if look_at(node).unit(unit).is_active:
             free_of_clients(pair, node)
@@ -60,7 +60,7 @@ def _take_out(pair: Pair, node: Node) -> None:
             )
     except Refusal:
         if not out_already:
-            run_commands(host_marks.mark_back(node=node))
+            run_commands(host_marks.mark_back(node))
         raise
     need(
         host_of(node),
@@ -77,7 +77,7 @@ def _take_out(pair: Pair, node: Node) -> None:
     say(f"    {partner.name} serves all clients; kea-dhcp4 on {node.name} stays down")
 
 
-def bring_back(*, pair: Pair, node: Node) -> Outcome:
+def bring_back(pair: Pair, node: Node) -> Outcome:
     """Start this server again, and see the pair healthy."""
     if not look_at(node).mark.out_since:
         return f"{node.name} is not out for maintenance"
@@ -89,6 +89,6 @@ def bring_back(*, pair: Pair, node: Node) -> Outcome:
         checks.await_answers(pair, node)
         # It is back. Whatever keeps the pair from being healthy now is recover.py's matter, which
         # does nothing to a pair with a host that is out.
-        run_commands(host_marks.mark_back(node=node))
+        run_commands(host_marks.mark_back(node))
         await_health(pair)
     return CHANGED

@@ -42,7 +42,7 @@ from kea_ha.session.surveys import anchors_for, changed, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
 
-def diagnose(*, pair: Pair) -> Outcome:
+def diagnose(pair: Pair) -> Outcome:
     """Say what was found and what will be done; refuse where something else has to come first."""
     names = {node.name for node in pair.nodes}
     if any(set(failure.hosts) & names for failure in RUN.failures):
@@ -63,7 +63,7 @@ def diagnose(*, pair: Pair) -> Outcome:
     return found.cure
 
 
-def cure(*, pair: Pair, node: Node) -> Outcome:
+def cure(pair: Pair, node: Node) -> Outcome:
     """Do on this host what the diagnosis says."""
     found = RUN.diagnoses.get(pair.name)
     if found is None or found.cure == "nothing" or found.host not in ("", node.name):
@@ -137,7 +137,7 @@ def _wait(pair: Pair, node: Node, _found: Diagnosis) -> None:
 
 def _take_over(pair: Pair, node: Node, _found: Diagnosis) -> None:
     _make_serve(pair, node)
-    run_commands(host_marks.mark_back(node=node))
+    run_commands(host_marks.mark_back(node))
 
 
 def _make_serve(pair: Pair, node: Node) -> None:
@@ -202,7 +202,7 @@ def _restart_both(pair: Pair, node: Node, found: Diagnosis) -> None:
 def _renew(pair: Pair, node: Node, found: Diagnosis) -> None:
     if node.name in found.renew:
         for which in ("ha", "api"):
-            run_commands(identities.identity(pair=pair, node=node, which=which))
+            run_commands(identities.identity(pair, node, which=which))
 
 
 def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
@@ -222,7 +222,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
     fall_into_step(pair, node)
     start(pair, node)
     if node.name in found.renew:
-        run_commands(put_in_order.service(pair=pair, node=node, which="agent"))
+        run_commands(put_in_order.service(pair, node, which="agent"))
     checks.await_answers(pair, node)
     if all(one.name in RUN.seen for one in pair.nodes):
         await_health(pair, though_both_serve=True)
@@ -232,10 +232,10 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
 
 def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
     """Set up the machine as the rollout does; its partner, which serves, is not touched."""
-    run_commands(host_marks.mark_unfinished(pair=pair, node=node, adopt=False))
-    run_commands(put_in_order.prerequisites(node=node))
+    run_commands(host_marks.mark_unfinished(pair, node, adopt=False))
+    run_commands(put_in_order.prerequisites(node))
     for which in ("ha", "api"):
-        run_commands(identities.identity(pair=pair, node=node, which=which))
+        run_commands(identities.identity(pair, node, which=which))
     put_in_place(pair, node)
     come_back(pair, node)
 

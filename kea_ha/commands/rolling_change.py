@@ -42,7 +42,7 @@ from kea_ha.session.surveys import look_at
 from kea_ha.settings.model import Node, Pair
 
 
-def announce(*, pair: Pair) -> Outcome:
+def announce(pair: Pair) -> Outcome:
     """Say what will change on which host, in which order, and what clients will notice."""
     change = RUN.changes.get(pair.name)
     if change is None:
@@ -59,7 +59,7 @@ def announce(*, pair: Pair) -> Outcome:
     return "said"
 
 
-def change(*, pair: Pair, turn: int) -> Outcome:
+def change(pair: Pair, *, turn: int) -> Outcome:
     """Change the host whose turn it is while its partner serves all, and see it healthy again."""
     planned = RUN.changes.get(pair.name)
     mine = planned.of(turn) if planned else None
@@ -73,7 +73,7 @@ def change(*, pair: Pair, turn: int) -> Outcome:
     return CHANGED
 
 
-def restart_together(*, pair: Pair) -> Outcome:
+def restart_together(pair: Pair) -> Outcome:
     """Restart both servers at once, for a change that they cannot live with half done."""
     planned = RUN.changes.get(pair.name)
     if planned is None or not planned.together:
@@ -88,7 +88,7 @@ def restart_together(*, pair: Pair) -> Outcome:
     return CHANGED
 
 
-def settle_together(*, pair: Pair) -> Outcome:
+def settle_together(pair: Pair) -> Outcome:
     """See both healthy after they were restarted at once, or put back both."""
     planned = RUN.changes.get(pair.name)
     if planned is None or not planned.together:

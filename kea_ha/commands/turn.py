@@ -61,18 +61,18 @@ def mark(pair: Pair, node: Node, work: Work = Work.CHANGING, back_to: str = "") 
         changed(node)
     last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
     goal = back_to or back_to_of(one.mark for one in surveys_of(pair).values()) or last
-    run_commands(host_marks.mark_change(node=node, work=work, back_to=goal))
+    run_commands(host_marks.mark_change(node, work=work, back_to=goal))
 
 
 def put_in_place(pair: Pair, node: Node) -> None:
     """Packages, certificates and documents: nothing that runs reads them before it restarts."""
     for of in (put_in_order.packages, put_in_order.ownership):
-        run_commands(of(pair=pair, node=node))
+        run_commands(of(pair, node))
     for which in ("ha", "api"):
-        run_commands(identities.identity(pair=pair, node=node, which=which))
+        run_commands(identities.identity(pair, node, which=which))
     for which in ("drop_ins", "dhcp4", "agent", "firewall", "support"):
-        run_commands(put_in_order.document(pair=pair, node=node, which=which))
-    run_commands(put_in_order.agent_password(pair=pair, node=node))
+        run_commands(put_in_order.document(pair, node, which=which))
+    run_commands(put_in_order.agent_password(pair, node))
 
 
 # Down and up --------------------------------------------------------------------------------
@@ -199,9 +199,9 @@ def run_daemons(pair: Pair, node: Node) -> None:
     """Each daemon on what is on disk now; one that is no longer wanted stops first."""
     order = ("dhcp4", "agent") if pair.settings.control_channel == "agent" else ("agent", "dhcp4")
     for which in order:
-        run_commands(put_in_order.service(pair=pair, node=node, which=which))
-    run_commands(put_in_order.firewall(pair=pair, node=node))
-    run_commands(put_in_order.expiry_timer(node=node))
+        run_commands(put_in_order.service(pair, node, which=which))
+    run_commands(put_in_order.firewall(pair, node))
+    run_commands(put_in_order.expiry_timer(node))
 
 
 # What is waited for ----------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem
 
 
-def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: bool) -> Outcome:
+def decide(pair: Pair, *, backup: Backup | None, force: bool, accept_outage: bool) -> Outcome:
     """Refuse, with every reason at once, or plan what is put back where.
 
     With a ``backup`` its documents are what is put back.
@@ -90,7 +90,7 @@ def decide(*, pair: Pair, backup: Backup | None, force: bool, accept_outage: boo
     return "decided"
 
 
-def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Outcome:
+def begin(pair: Pair, node: Node, *, backup: Backup | None) -> Outcome:
     """Have this host's Kea look at the document that it is to go back to."""
     if pair.name not in RUN.changes:
         return "nothing to undo"
@@ -117,7 +117,7 @@ def begin(*, pair: Pair, node: Node, backup: Backup | None) -> Outcome:
     return CHANGED
 
 
-def mark_begun(*, pair: Pair, node: Node) -> Outcome:
+def mark_begun(pair: Pair, node: Node) -> Outcome:
     """Leave word on the host of what is being put back, now that both hosts can have it."""
     if pair.name not in RUN.changes:
         return "nothing to undo"
@@ -158,7 +158,7 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
         ])  # fmt: skip
 
 
-def undo(*, pair: Pair, turn: int) -> Outcome:
+def undo(pair: Pair, *, turn: int) -> Outcome:
     """Put the earlier state back on the host whose turn it is, while its partner serves all."""
     planned = RUN.changes.get(pair.name)
     mine = planned.of(turn) if planned else None
@@ -175,7 +175,7 @@ def undo(*, pair: Pair, turn: int) -> Outcome:
     return CHANGED
 
 
-def undo_together(*, pair: Pair) -> Outcome:
+def undo_together(pair: Pair) -> Outcome:
     """Put it back on both at once, where the two could not live together half undone."""
     planned = RUN.changes.get(pair.name)
     if planned is None or not planned.together:
@@ -200,7 +200,7 @@ def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     )
 
 
-def keep(*, pair: Pair, node: Node) -> Commands:
+def keep(pair: Pair, node: Node) -> Commands:
     """Take what was put back for what was accepted last; what was undone is kept before it."""
     if pair.name not in RUN.changes:
         host.noop("nothing was undone")
@@ -218,12 +218,12 @@ def keep(*, pair: Pair, node: Node) -> Commands:
     changed(node)
 
 
-def end(*, pair: Pair, node: Node, backup: Backup | None) -> Commands:
+def end(pair: Pair, node: Node, *, backup: Backup | None) -> Commands:
     """Both keep it: nothing is under way any longer."""
     if pair.name not in RUN.changes:
         host.noop("nothing was undone")
     else:
-        yield from host_marks.mark_ended(node=node)
+        yield from host_marks.mark_ended(node)
     if state.is_executing:
         _say_the_end(pair, backup)
 

@@ -41,7 +41,7 @@ EVIDENCE: dict[str, Evidence] = {}
 # Pre-flight ------------------------------------------------------------------------------------
 
 
-def look(*, pair: Pair, node: Node) -> Outcome:
+def look(pair: Pair, node: Node) -> Outcome:
     """See what there is on a host and what it can reach."""
     survey = look_at(node, anew=True)
     if desired_state.installed(pair, survey) is None:
@@ -58,13 +58,13 @@ def look(*, pair: Pair, node: Node) -> Outcome:
     return "seen"
 
 
-def survey(*, node: Node) -> Outcome:
+def survey(node: Node) -> Outcome:
     """See what there is on a host, and no more."""
     look_at(node, anew=True)
     return "seen"
 
 
-def decide(*, pair: Pair, agreed: Agreed, only_live: bool = False) -> Outcome:
+def decide(pair: Pair, *, agreed: Agreed, only_live: bool = False) -> Outcome:
     """Refuse, with every reason against both hosts at once, or go on.
 
     ``only_live``: there has to be a live pair, since this run does not roll one out.
@@ -129,7 +129,7 @@ def warn_of_unfinished_cas(pair: Pair) -> None:
         )
 
 
-def hold_together(*, pair: Pair, after: str) -> Outcome:
+def hold_together(pair: Pair, *, after: str) -> Outcome:
     """Go on only if both hosts can: pyinfra alone would go on with the one that did not fail."""
     for node in pair.nodes if state.is_executing else ():
         if RUN.in_scope(node.name) and node.name != host.name and RUN.has_failed(node.name):
@@ -141,7 +141,7 @@ def hold_together(*, pair: Pair, after: str) -> Outcome:
 # The daemons and the links ---------------------------------------------------------------------
 
 
-def answers(*, pair: Pair, node: Node) -> Outcome:
+def answers(pair: Pair, node: Node) -> Outcome:
     """Wait until what was started stays up."""
     if state.is_executing:
         await_answers(pair, node)
@@ -196,7 +196,7 @@ def _why_down(node: Node, unit: str) -> str:
     return f"{unit} on {node.name} does not stay up. In its own words:\n{said.words}"
 
 
-def link(*, pair: Pair, node: Node) -> Outcome:
+def link(pair: Pair, node: Node) -> Outcome:
     """The link from ``node`` to its partner, or what can be proved of it before the partner is."""
     partner = pair.partner_of(node)
     if not state.is_executing:
@@ -217,7 +217,7 @@ def link(*, pair: Pair, node: Node) -> Outcome:
     return "verified"
 
 
-def opposite(*, pair: Pair, node: Node) -> Outcome:
+def opposite(pair: Pair, node: Node) -> Outcome:
     """The link from the partner to ``node``: a request with the partner's own certificate."""
     partner = pair.partner_of(node)
     if state.is_executing and RUN.in_scope(partner.name):
@@ -225,7 +225,7 @@ def opposite(*, pair: Pair, node: Node) -> Outcome:
     return "verified"
 
 
-def both_joined(*, pair: Pair, node: Node) -> Outcome:
+def both_joined(pair: Pair, node: Node) -> Outcome:
     """Wait until this host sees its partner in hot-standby, without an alarm."""
     if state.is_executing:
         _await_link(pair, node)
@@ -273,7 +273,7 @@ def _await_link(pair: Pair, node: Node) -> None:
 # The verdict -----------------------------------------------------------------------------------
 
 
-def gather(*, pair: Pair, node: Node) -> Outcome:
+def gather(pair: Pair, node: Node) -> Outcome:
     """Read the host, and try its ports with right and wrong identities."""
     if state.is_executing:
         survey = look_at(node, anew=True)
@@ -282,7 +282,7 @@ def gather(*, pair: Pair, node: Node) -> Outcome:
     return "read"
 
 
-def judge(*, pair: Pair, node: Node) -> Outcome:
+def judge(pair: Pair, node: Node) -> Outcome:
     """Give the verdict, or fail with every finding, once for the pair."""
     if not state.is_executing:
         return None

@@ -27,7 +27,7 @@ from kea_ha.session.surveys import changed, host_of, look_at, plan_for
 from kea_ha.settings.model import Node, Pair
 
 
-def lock(*, node: Node) -> Outcome:
+def lock(node: Node) -> Outcome:
     """Take the host for this run; it is let go by itself when the connection ends, however."""
     if not state.is_executing:
         return None
@@ -83,7 +83,7 @@ mv lock.new lock
 """
 
 
-def mark_unfinished(*, pair: Pair, node: Node, adopt: bool) -> Commands:
+def mark_unfinished(pair: Pair, node: Node, *, adopt: bool) -> Commands:
     """Leave word on the host that it is ours, and that a rollout is under way."""
     seen = look_at(node)
     owner = f"{pair.name} {node.server_name}"
@@ -99,7 +99,7 @@ def mark_unfinished(*, pair: Pair, node: Node, adopt: bool) -> Commands:
     changed(node)
 
 
-def mark_change(*, node: Node, work: Work, back_to: str) -> Commands:
+def mark_change(node: Node, *, work: Work, back_to: str) -> Commands:
     """Leave word that a change is under way: a run that finds it may go on with it, or go back."""
     found = look_at(node).mark
     begun = found.begin(work, _now(), back_to)
@@ -108,7 +108,7 @@ def mark_change(*, node: Node, work: Work, back_to: str) -> Commands:
         changed(node)
 
 
-def mark_ended(*, node: Node) -> Commands:
+def mark_ended(node: Node) -> Commands:
     """Nothing is under way any longer: what stands there is what was accepted."""
     yield StringCommand("rm -rf", layout.UNFINISHED_FILE, layout.RESTORED_DIR)
     changed(node)
@@ -120,13 +120,13 @@ def forget_change(node: Node) -> None:
     changed(node)
 
 
-def mark_out(*, node: Node) -> Commands:
+def mark_out(node: Node) -> Commands:
     """Leave word that the host is out for maintenance."""
     yield from _note(layout.MAINTENANCE_FILE, _now())
     changed(node)
 
 
-def mark_back(*, node: Node) -> Commands:
+def mark_back(node: Node) -> Commands:
     """It is not out any longer."""
     if look_at(node).mark.out_since:
         yield StringCommand("rm -f", layout.MAINTENANCE_FILE)
@@ -142,7 +142,7 @@ def _note(path: str, text: str) -> Commands:
     yield rename(path)
 
 
-def mark_accepted(*, pair: Pair, node: Node) -> Commands:
+def mark_accepted(pair: Pair, node: Node) -> Commands:
     """Leave word on the host that the pair was accepted: from now on it counts as live.
 
     What stands on the host is kept there, to be put back when a later change does not work.
@@ -170,7 +170,7 @@ def mark_accepted(*, pair: Pair, node: Node) -> Commands:
     changed(node)
 
 
-def forget_before(*, pair: Pair, if_upgraded: bool = False) -> Commands:
+def forget_before(pair: Pair, *, if_upgraded: bool = False) -> Commands:
     """Remove the state that was accepted before the last one: it must not be put back.
 
     After a change of CAs with it what is left for API clients where none are served: of the old CA.

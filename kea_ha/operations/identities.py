@@ -18,7 +18,7 @@ from kea_ha.session.surveys import PKI_DIR, changed, look_at, store_for
 from kea_ha.settings.model import Node, OwnCertificates, Pair
 
 
-def identity(*, pair: Pair, node: Node, which: str) -> Commands:
+def identity(pair: Pair, node: Node, *, which: str) -> Commands:
     """Give the host one of its identities: ``ha`` towards its partner, ``api`` on the CA's port.
 
     The key is made on the host and stays there; a signing request comes out, and the certificate

@@ -39,7 +39,7 @@ _LEFT_OUT_AT_MOST = 1 << 20
 # Packages ------------------------------------------------------------------------------------
 
 
-def prerequisites(*, node: Node) -> Commands:
+def prerequisites(node: Node) -> Commands:
     """Install what the rollout itself needs on a host; none of it starts a service."""
     missing = [name for name in desired_state.PREREQUISITES if name not in look_at(node).packages]
     if not missing:
@@ -50,7 +50,7 @@ def prerequisites(*, node: Node) -> Commands:
     changed(node)
 
 
-def packages(*, pair: Pair, node: Node) -> Commands:
+def packages(pair: Pair, node: Node) -> Commands:
     """Install Kea, masked: a package's own script would start it on the packaged example."""
     seen = look_at(node)
     wished = plan_for(pair, node)
@@ -100,7 +100,7 @@ def apt_get(arguments: str) -> StringCommand:
     )
 
 
-def ownership(*, pair: Pair, node: Node) -> Commands:
+def ownership(pair: Pair, node: Node) -> Commands:
     """Close Kea's directories to others, and hand the identities to Kea's group."""
     wished = plan_for(pair, node)
     if state.is_executing:
@@ -128,7 +128,7 @@ _OWNERSHIP_CHECK = f"""
 [ -z "$(find {layout.CONF_DIR} {layout.LEASE_DIR} {layout.LOG_DIR} ! -type l -perm /007)" ]"""
 
 
-def adopt(*, node: Node) -> Commands:
+def adopt(node: Node) -> Commands:
     """Keep what another installation left, then stop it. Kea's leases stay where they are."""
     seen = look_at(node)
     if seen.mark.work is not Work.ADOPTING:
@@ -174,7 +174,7 @@ done"""
 # Documents and identities --------------------------------------------------------------------
 
 
-def document(*, pair: Pair, node: Node, which: str) -> Commands:
+def document(pair: Pair, node: Node, *, which: str) -> Commands:
     """Put one group of a plan's files in place: ``dhcp4``, ``agent``, ``drop_ins``, …."""
     part = getattr(plan_for(pair, node), which)
     wanted = part if isinstance(part, tuple) else (part,) if part else ()
@@ -227,7 +227,7 @@ def rename(*paths: str) -> StringCommand:
     return StringCommand(*words)
 
 
-def agent_password(*, pair: Pair, node: Node) -> Commands:
+def agent_password(pair: Pair, node: Node) -> Commands:
     """Give the agent's unit the file it wants to exist; made on the host, it guards nothing."""
     if not plan_for(pair, node).has_agent or layout.API_PASSWORD_FILE in look_at(node).files:
         host.noop("not needed, or there")
@@ -249,7 +249,7 @@ _ENABLE = "SYSTEMCTL_SKIP_SYSV=1 systemctl enable --no-reload --quiet"
 _RELOAD = "systemctl daemon-reload"
 
 
-def service(*, pair: Pair, node: Node, which: str) -> Commands:
+def service(pair: Pair, node: Node, *, which: str) -> Commands:
     """Run a daemon on exactly what is on disk now, or see that it does not run at all."""
     wished = plan_for(pair, node)
     unit = wished.packaging.dhcp4_unit if which == "dhcp4" else wished.packaging.agent_unit
@@ -281,7 +281,7 @@ def service(*, pair: Pair, node: Node, which: str) -> Commands:
     changed(node)
 
 
-def firewall(*, pair: Pair, node: Node) -> Commands:
+def firewall(pair: Pair, node: Node) -> Commands:
     """Load our table, or take it away; no other rule of the host is touched."""
     wished = plan_for(pair, node)
     seen = look_at(node)
@@ -309,7 +309,7 @@ def firewall(*, pair: Pair, node: Node) -> Commands:
     changed(node)
 
 
-def expiry_timer(*, node: Node) -> Commands:
+def expiry_timer(node: Node) -> Commands:
     """Have the host watch over its own certificates."""
     if look_at(node).unit(layout.EXPIRY_TIMER).active == "active":
         host.noop("the timer runs")
