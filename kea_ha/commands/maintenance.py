@@ -21,9 +21,10 @@ from kea_ha.commands.rolling_change import (
 from kea_ha.decide import acceptance
 from kea_ha.operations import checks
 from kea_ha.operations.put_in_order import rename, write
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import Refusal, need, run_commands, say
+from kea_ha.session.remote import need, run_commands, say
 from kea_ha.session.surveys import changed, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 

@@ -23,13 +23,13 @@ from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
 from kea_ha.operations import checks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea, ha_state_of
 from kea_ha.operations.put_in_order import rename, write
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     AGAIN,
     PROGRESS_S,
     SERVICE_S,
-    Refusal,
     ask,
     need,
     run_commands,
@@ -110,7 +110,7 @@ def settle_together(*, pair: Pair) -> Outcome:
 
 def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     """Put back the last accepted state on this host, as its partner does on its own."""
-    said = f"both restarted with the change: {refusal.why}{own_words(node)}"
+    said = f"both restarted with the change: {refusal.what}{own_words(node)}"
     say("    undoing: the host gets back its last accepted state, as its partner does")
     kept = _last_accepted(node)
     script = accepted_state.put_back_script(kept) + accepted_state.restart_script(
@@ -125,7 +125,7 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
         await_health(pair)
     except Refusal as second:
         return Refusal(
-            f"{said}\nThe last accepted state was put back, but {second.why}\n{who_serves(pair)}",
+            f"{said}\nThe last accepted state was put back, but {second.what}\n{who_serves(pair)}",
             _RECOVER,
             names,
             "undone, and the pair is not healthy",
@@ -392,7 +392,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     failed.
     """
     nodes = [node for node, _ in undo]
-    said = f"{nodes[0].name}, changed: {refusal.why}"
+    said = f"{nodes[0].name}, changed: {refusal.what}"
     said += own_words(nodes[0]) if undo[0][1] == accepted_state.ALL_UNITS else ""
     for line in said.split("\n"):
         say(f"    {line}")
@@ -404,7 +404,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
             _unmark(node, kept)
         except NotHealthy as second:
             return Refusal(
-                f"{said}\nThe last accepted state was put back on {node.name}, but {second.why}.\n"
+                f"{said}\nThe last accepted state was put back on {node.name}, but {second.what}.\n"
                 f"{who_serves(pair)}",
                 f"{_RECOVER}; then run the same command with the settings as they were",
                 tuple(one.name for one in nodes),
@@ -412,7 +412,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
             )
         except Refusal as second:
             return Refusal(
-                f"{said}\nThe change could not be undone on {node.name}: {second.why}\n"
+                f"{said}\nThe change could not be undone on {node.name}: {second.what}\n"
                 f"{who_serves(pair)}",
                 f"{refusal.remedy}; bring {node.name} back, then run the same command again, with "
                 "the settings as they were to have the old state",
@@ -458,7 +458,7 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str) -> Non
         try:
             stop(pair, node)
         except Refusal as refusal:
-            say(f"    {refusal.why}; putting back all the same")
+            say(f"    {refusal.what}; putting back all the same")
     answer = ask(on, accepted_state.put_back_script(kept), timeout_s=120)
     if answer.ok and restart:
         if unit_of(pair) in restart:
@@ -470,7 +470,7 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str) -> Non
     try:
         await_health(pair)
     except Refusal as refusal:
-        raise NotHealthy(refusal.why, refusal.remedy) from refusal
+        raise NotHealthy(refusal.what, refusal.remedy) from refusal
 
 
 def _anew(pair: Pair) -> dict[str, Survey]:

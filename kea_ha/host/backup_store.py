@@ -26,6 +26,7 @@ from stat import S_ISREG
 
 from kea_ha import foreign
 from kea_ha.foreign import ForeignError
+from kea_ha.refusal import Refusal
 
 #: Where the backups of all pairs are.
 BACKUPS_DIR = Path("backups")
@@ -42,13 +43,8 @@ _IN_MEMORY = 4 << 20
 _AGAIN = "use another backup: this one cannot be trusted"
 
 
-class BackupError(Exception):
-    """Raised when a backup cannot be written or used: ``what`` is wrong, and the ``remedy``."""
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.remedy = remedy
+class BackupError(Refusal):
+    """Raised when a backup cannot be written or used."""
 
 
 @dataclass(frozen=True)

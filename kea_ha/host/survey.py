@@ -90,10 +90,6 @@ _LEASES_SIZE: Final = 4096
 _YEARS = range(2000, 2200)
 
 
-class SurveyError(Exception):
-    """Raised when a host's answer is not what the survey's script prints."""
-
-
 @dataclass(frozen=True)
 class RemoteFile:
     """A file of ours on a host: ``mode`` in octal digits, ``owner`` as ``user:group``.
@@ -446,15 +442,10 @@ awk '
 def parse_survey(answer: bytes, question: Question, token: str = frames.TOKEN) -> Survey:
     """Turn what the script printed into a ``Survey``.
 
-    :raises SurveyError: when it is cut short, or says something that cannot be.
+    :raises ForeignError: when it is cut short, or says something that cannot be.
     """
-    try:
-        return _build(frames.read(answer, _KNOWN, token, _LARGEST), question)
-    except ForeignError as error:
-        raise SurveyError(str(error)) from error
+    frames_ = frames.read(answer, _KNOWN, token, _LARGEST)
 
-
-def _build(frames_: Mapping[str, bytes], question: Question) -> Survey:
     def said(name: str) -> bytes:
         return frames_.get(name, b"")
 
@@ -779,12 +770,14 @@ def _status(said: bytes | None) -> tuple[ServerStatus | None, str]:
     if said is None:
         return None, "its control socket is not there"
     try:
-        return status.parse_status(foreign.json_value(said, "its answer")), ""
+        reply = foreign.json_value(said, "its answer")
     except ForeignError:
         words = foreign.cut(said, 200) or "nothing came back"
         return None, f"its control socket gave no answer: {words}"
-    except status.StatusError as error:
-        return None, error.what.removesuffix(".")
+    try:
+        return status.parse_status(reply), ""
+    except ForeignError as error:
+        return None, str(error)
 
 
 def _log(said: bytes) -> tuple[datetime | None, tuple[LogLine, ...]]:

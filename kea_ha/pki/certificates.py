@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kea_ha.foreign import cut
+from kea_ha.refusal import Refusal
 
 SERVER_AUTH = "serverAuth"
 CLIENT_AUTH = "clientAuth"
@@ -64,17 +65,8 @@ _PEM_END = b"-----END CERTIFICATE-----"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
-class PkiError(Exception):
-    """Raised when an identity cannot be made, read or trusted.
-
-    `what` says what is wrong and where, `remedy` what the operator can do about it; both are
-    sentences. Neither ever holds a key or a passphrase.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what} {remedy}")
-        self.what = what
-        self.remedy = remedy
+class PkiError(Refusal):
+    """Raised when an identity cannot be made, read or trusted."""
 
 
 @dataclass(frozen=True, slots=True)

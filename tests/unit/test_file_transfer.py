@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from kea_ha import layout
+from kea_ha.foreign import ForeignError
 from kea_ha.host import file_transfer, frames
-from kea_ha.host.file_transfer import CopyError
 from kea_ha.kea import lease_file
 from tests.unit.shell import USER, for_this_machine, needs_root, open_directory, owner
 from tests.unit.surveys import output_of
@@ -219,7 +219,7 @@ def test_after_five_rotations_it_is_said(
     rotate = f"mv {_LIVE} {_LIVE}.1; cp {_LIVE}.1 {_LIVE}"
     programs = meanwhile(host, tmp_path_factory.mktemp("setpriv"), rotate, times=99)
 
-    with pytest.raises(CopyError, match="Kea rotated its lease files each time"):
+    with pytest.raises(ForeignError, match="Kea rotated its lease files each time"):
         read(host, programs)
 
 
@@ -228,7 +228,7 @@ def test_a_file_that_cannot_be_read_is_a_failure(host: Path) -> None:
     """By its name: another's file in the place of Kea's is not Kea's leases."""
     (host / _LIVE).chmod(0o600)
 
-    with pytest.raises(CopyError, match=rf"{layout.LEASES} could not be read whole as _kea"):
+    with pytest.raises(ForeignError, match=rf"{layout.LEASES} could not be read whole as _kea"):
         read(host)
 
 
@@ -239,7 +239,7 @@ def test_an_answer_that_is_cut_short_is_not_taken(host: Path) -> None:
 
     assert unpacked(host, output) == unpacked(host, b"Welcome!\n" + output)
     for length in range(len(whole)):
-        with pytest.raises(CopyError):
+        with pytest.raises(ForeignError):
             unpacked(host, whole[:length])
 
 
@@ -268,7 +268,7 @@ def test_an_answer_that_comes_damaged_is_not_taken(host: Path, name: str, damage
     before, found, rest = answered(host).partition(begin)
     assert found
 
-    with pytest.raises(CopyError):
+    with pytest.raises(ForeignError):
         unpacked(host, before + begin + damage + rest)
 
 
@@ -291,7 +291,7 @@ def test_sizes_that_cannot_be_are_not_taken(host: Path, sizes: bytes) -> None:
     good = sent(**lease, sizes_0=f"{LIVE_NUMBER} 4\n".encode())
     assert {_LIVE: b"1\n2\n"} == unpacked(host, good)
 
-    with pytest.raises(CopyError):
+    with pytest.raises(ForeignError):
         unpacked(host, sent(**lease, sizes_0=sizes))
 
 
