@@ -145,11 +145,11 @@ def _files_of(
     return found
 
 
-def newest(root: Path, limit: int = 3) -> tuple[str, ...]:
-    """The finished backups below ``root`` that were made last, newest first, at most ``limit``."""
+def newest(root: Path) -> tuple[str, ...]:
+    """The finished backups below ``root`` that were made last, newest first, at most three."""
     found = [path.parent for path in root.glob(f"*-????-??-??T??-??-??.???/{_SUMS}")]
     # By the time at the end of their names; those of several pairs are mixed.
-    return tuple(map(str, sorted(found, key=lambda p: p.name[-23:], reverse=True)[:limit]))
+    return tuple(map(str, sorted(found, key=lambda p: p.name[-23:], reverse=True)[:3]))
 
 
 def _named(

@@ -156,9 +156,8 @@ def write_script(
     path: str,
     others: Collection[str],
     aside: str,
-    user: str = layout.KEA_USER,
 ) -> str:
-    """Put ``write_input`` of this content at ``path`` as ``user``, and move the ``others`` aside.
+    """Put ``write_input`` of this content at ``path`` as Kea's user; move the ``others`` aside.
 
     What was there, if anything, is kept in ``aside``, a directory that is root's alone. The file
     appears whole or not at all; until it does nothing that Kea reads is touched. It has to hold
@@ -170,7 +169,7 @@ def write_script(
         others=quoted(*others),
         aside=quoted(aside),
         digest=sha256(content).hexdigest(),
-        user=user,
+        user=layout.KEA_USER,
     )
 
 

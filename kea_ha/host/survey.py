@@ -296,7 +296,7 @@ _KNOWN = (
 _LARGEST = {"contents": _FILES_SIZE, "conf": _FILE_SIZE, "log": _LOG_TAKEN}
 
 
-def build_script(question: Question, token: str = frames.TOKEN) -> str:
+def build_script(question: Question) -> str:
     """The survey as one shell script."""
     quoted = foreign.quoted
     log = _READ_LOG.format(
@@ -331,7 +331,7 @@ def build_script(question: Question, token: str = frames.TOKEN) -> str:
         read_log=quoted(log),
         log_taken=_LOG_TAKEN,
     )
-    return frames.prelude(token) + shell.READING + script + frames.finish()
+    return frames.prelude() + shell.READING + script + frames.finish()
 
 
 # Everything that could hang has a timeout; everything that may be absent is asked for first. Nearly
@@ -439,12 +439,12 @@ awk '
 """
 
 
-def parse_survey(answer: bytes, question: Question, token: str = frames.TOKEN) -> Survey:
+def parse_survey(answer: bytes, question: Question) -> Survey:
     """Turn what the script printed into a ``Survey``.
 
     :raises ForeignError: when it is cut short, or says something that cannot be.
     """
-    frames_ = frames.read(answer, _KNOWN, token, _LARGEST)
+    frames_ = frames.read(answer, _KNOWN, _LARGEST)
 
     def said(name: str) -> bytes:
         return frames_.get(name, b"")

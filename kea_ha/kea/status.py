@@ -44,14 +44,11 @@ class RemoteServer:
     """The partner, as this server knows it."""
 
     name: str | None
-    role: str
     last_state: str
     in_touch: bool
     age_s: int
     """Whole seconds since the partner last answered."""
     communication_interrupted: bool
-    unacked_clients: int
-    last_scopes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +76,7 @@ class DhcpState:
 class ServerStatus:
     """One answer to `status-get`."""
 
-    pid: int
     uptime_s: int
-    reload_s: int
-    """Seconds since the configuration was last loaded."""
     multi_threading: bool
     thread_pool_size: int | None
     """None when multi-threading is off, as the next."""
@@ -140,9 +134,7 @@ def parse_status(reply: object) -> ServerStatus:
     threads = _get(arguments, "multi-threading-enabled", bool)
     sockets = _get(arguments, "sockets", dict)
     return ServerStatus(
-        pid=_get(arguments, "pid", int),
         uptime_s=_get(arguments, "uptime", int),
-        reload_s=_get(arguments, "reload", int),
         multi_threading=threads,
         thread_pool_size=_get(arguments, "thread-pool-size", int) if threads else None,
         packet_queue_size=_get(arguments, "packet-queue-size", int) if threads else None,
@@ -362,13 +354,10 @@ def _relationship(arguments: Mapping[Any, Any]) -> Relationship | None:
         ),
         remote=RemoteServer(
             name=_get(remote, "server-name", str) if "server-name" in remote else None,
-            role=_get(remote, "role", str),
             last_state=_get(remote, "last-state", str),
             in_touch=_get(remote, "in-touch", bool),
             age_s=_get(remote, "age", int),
             communication_interrupted=_get(remote, "communication-interrupted", bool),
-            unacked_clients=_get(remote, "unacked-clients", int),
-            last_scopes=_list(remote, "last-scopes", str),
         ),
     )
 

@@ -295,7 +295,7 @@ def operator_controls(pair: Pair, node: Node) -> Iterator[port_tests.Control]:
         return
     store = store_for(pair)
     mine = store.client_certificate()
-    for port, anchor in ((settings.ca_port, store.api_anchor_pem), (settings.ha_port, None)):
+    for port, anchor in ((settings.ca_port, store.api.trusted), (settings.ha_port, None)):
         context = port_tests.client_context(str(mine.certificate), str(mine.key), anchor)
         yield port_tests.try_command(
             _through(host_of(node), node.address, port),

@@ -167,16 +167,6 @@ class Store:
         return self._authority("api-ca")
 
     @property
-    def peers_anchor_pem(self) -> str:
-        """What the HA listeners trust: the peers' CA, two of them while it is being changed."""
-        return self.peers.trusted
-
-    @property
-    def api_anchor_pem(self) -> str:
-        """What clients of the API and what serves it trust, in the same way."""
-        return self.api.trusted
-
-    @property
     def stage(self) -> str | None:
         """How far a change of the CAs has come, one of `STAGES`; None when none is under way."""
         try:

@@ -18,7 +18,7 @@ from kea_ha import layout
 from kea_ha.foreign import ForeignError
 from kea_ha.host import file_transfer, frames
 from kea_ha.kea import lease_file
-from tests.unit.shell import USER, for_this_machine, needs_root, open_directory, owner
+from tests.unit.shell import for_this_machine, needs_root, open_directory, owner
 from tests.unit.surveys import output_of
 
 
@@ -252,9 +252,7 @@ def test_chatter_without_an_end_of_its_line_hides_no_file(host: Path) -> None:
 
 def sent(**values: bytes) -> bytes:
     """An answer with these values."""
-    return output_of(
-        {name.replace("_", "."): value for name, value in values.items()}, token=frames.TOKEN
-    )
+    return output_of({name.replace("_", "."): value for name, value in values.items()})
 
 
 LIVE_NUMBER = lease_file.FILES.index(layout.LEASES)
@@ -320,9 +318,10 @@ def write(kea: Path, given: str | None = None) -> tuple[int, str]:
         path=str(kea / "kea/leases"),
         others=[str(kea / f"kea/leases{end}") for end in (".1", ".2", ".done")],
         aside=str(kea / "state/aside"),
-        user=USER,
     )
-    status, _, words = run(script, file_transfer.write_input(CONTENT) if given is None else given)
+    status, _, words = run(
+        for_this_machine(script), file_transfer.write_input(CONTENT) if given is None else given
+    )
     return status, words
 
 
@@ -412,10 +411,9 @@ def test_a_failure_in_between_leaves_what_was_there_or_the_new_file(
         path=str(kea / "kea/leases"),
         others=[str(kea / f"kea/leases{end}") for end in (".1", ".2", ".done")],
         aside=str(kea / "state/broken"),
-        user=USER,
     )
 
-    status, _, words = run(script, file_transfer.write_input(CONTENT), programs)
+    status, _, words = run(for_this_machine(script), file_transfer.write_input(CONTENT), programs)
 
     assert status != 0
     assert "No space left on device" in words

@@ -44,7 +44,7 @@ ANSWER = output_of(said_by("host-1"))
 
 
 def parsed(answer: bytes) -> Survey:
-    return parse_survey(answer, QUESTIONS["host-1"], TOKEN)
+    return parse_survey(answer, QUESTIONS["host-1"])
 
 
 # What a host of the lab printed --------------------------------------------------------------
@@ -287,19 +287,19 @@ def survey_here(question: Question | None = None, **places: str) -> tuple[Survey
     ``places``: attributes of ``layout``, with where those paths are here.
     """
     question = question or Question()
-    script = build_script(question, TOKEN)
+    script = build_script(question)
     for name, here in places.items():
         script = script.replace(getattr(layout, name), here)
     sent = values(printed(script))
     for name, here in places.items():
         path = getattr(layout, name).encode()
         sent = {key: value.replace(here.encode(), path) for key, value in sent.items()}
-    return parse_survey(output_of(sent), question, TOKEN), b"\n".join(sent.values())
+    return parse_survey(output_of(sent), question), b"\n".join(sent.values())
 
 
 def test_the_script_says_all_it_has_to_on_a_host_without_anything() -> None:
     """Where no Kea, no systemd and no certificate is, they are reported missing: no failure."""
-    survey = parse_survey(printed(build_script(Question(), TOKEN)), Question(), TOKEN)
+    survey = parse_survey(printed(build_script(Question())), Question())
 
     assert survey.cpus >= 1
     assert survey.interface_with("127.0.0.1") is not None
