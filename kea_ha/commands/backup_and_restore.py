@@ -23,9 +23,10 @@ from kea_ha.kea import lease_file
 from kea_ha.kea.lease_file import LeaseFileError
 from kea_ha.kea.redaction import without_secrets
 from kea_ha.operations import checks
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import SERVICE_S, Refusal, ask, need, say
+from kea_ha.session.remote import SERVICE_S, ask, need, say
 from kea_ha.session.surveys import COPYING_S, changed, files_of, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
@@ -58,7 +59,7 @@ def read(node: Node) -> Outcome:
                 )
             _READ[node.name] = dict(_without_secrets(node, files))
         except Refusal as refusal:
-            raise Refusal(refusal.why, refusal.remedy, outcome=_IN_PART) from refusal
+            raise Refusal(refusal.what, refusal.remedy, outcome=_IN_PART) from refusal
     return "read"
 
 
@@ -217,7 +218,7 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node], up: Collection[N
     except Refusal as refusal:
         stands = _what_stands(begun, written, aside)
         raise Refusal(
-            f"{refusal.why}\n{stands}\n{_started_again(pair, ran, still_up)}",
+            f"{refusal.what}\n{stands}\n{_started_again(pair, ran, still_up)}",
             f"{refusal.remedy}; then run the same command again: it begins with what is there by "
             "then, and loses nothing",
             names,
@@ -240,7 +241,7 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node], up: Collection[N
         await_health(pair)
     except Refusal as refusal:
         raise Refusal(
-            f"{refusal.why}\n{_what_stands(begun, written, aside)}",
+            f"{refusal.what}\n{_what_stands(begun, written, aside)}",
             f"look at {layout.LOG} on both hosts; when it is mended, `pyinfra -y inventory.py "
             "deploy.py` starts what is down. The leases need not be restored again",
             names,
@@ -274,14 +275,7 @@ def _call_off(node: Node) -> None:
 
 def _merged(pair: Pair, backup: Backup) -> Restoration:
     live = {node.name: files_of(node, ()) for node in pair.nodes}
-    try:
-        return restore_plan.restoration(pair, backup, live)
-    except LeaseFileError as error:
-        raise Refusal(
-            str(error),
-            "Kea cannot read that file either: stop kea-dhcp4 there, move the file to another "
-            "directory, and run the same command again",
-        ) from error
+    return restore_plan.restoration(pair, backup, live)
 
 
 def _put(node: Node, file: HostFile, aside: str) -> None:
@@ -349,5 +343,5 @@ def _started_again(pair: Pair, ran: Collection[Node], up: Collection[Node]) -> s
             _call_off(node)
             words.append(f"kea-dhcp4 was started again on {node.name}.")
         except Refusal as refusal:
-            words.append(f"{refusal.why}.")
+            words.append(f"{refusal.what}.")
     return " ".join(words) or "kea-dhcp4 runs on neither host, as before."

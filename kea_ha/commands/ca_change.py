@@ -10,10 +10,10 @@ from pyinfra import host, state
 
 from kea_ha.decide import acceptance
 from kea_ha.pki import ca_store
-from kea_ha.pki.certificates import PkiError
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import Refusal, say
+from kea_ha.session.remote import say
 from kea_ha.session.surveys import PKI_DIR, change_of_cas, look_at, store_for
 from kea_ha.settings.model import Pair
 
@@ -43,10 +43,7 @@ def change_cas(pair: Pair, *, stage: str, force: bool) -> Outcome:
             f"the CAs of a damaged pair are not changed:\n{listed}",
             "mend it first: pyinfra -y inventory.py runbook/recover.py says how",
         )
-    try:
-        store_for(pair).change_cas(stage)
-    except PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
+    store_for(pair).change_cas(stage)
     say(f"    {_SAID[stage]}")
     return CHANGED
 
@@ -55,10 +52,7 @@ def end_change(pair: Pair) -> Outcome:
     """Keep the new CAs alone, on the operator's machine."""
     if host.name != pair.primary.name or not state.is_executing:
         return "done once for the pair"
-    try:
-        store_for(pair).end_change()
-    except PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
+    store_for(pair).end_change()
     RUN.warn(
         pair,
         f"the pair has new CAs: copy {PKI_DIR / pair.name}/ anew to wherever a copy of it is kept "

@@ -36,17 +36,10 @@ from kea_ha.kea import lease_file
 from kea_ha.kea.lease_file import LeaseFileError
 from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN
 from kea_ha.pki.certificates import PkiError
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import (
-    AGAIN,
-    Refusal,
-    ask,
-    need,
-    reconnect,
-    say,
-    wait_until,
-)
+from kea_ha.session.remote import AGAIN, ask, need, reconnect, say, wait_until
 from kea_ha.session.surveys import authorities_at_hand, files_of, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair, Subnet
 
@@ -252,8 +245,8 @@ class _Drill:
             self._on_victims(back=True)
             RUN.take_back(self.pair, self._word)
         except Refusal as second:
-            first = f"{error.why}; " if isinstance(error, Refusal) else ""
-            raise Refusal(f"{first}{second.why}", second.remedy) from error
+            first = f"{error.what}; " if isinstance(error, Refusal) else ""
+            raise Refusal(f"{first}{second.what}", second.remedy) from error
 
     # The clients -----------------------------------------------------------------------------
 
@@ -414,12 +407,9 @@ class _Drill:
             remedy=f"check {layout.HA_KEY} on {node.name}",
         )
         long_ago = datetime.now(UTC) - timedelta(days=366)
-        try:
-            return authorities_at_hand(self.pair).sign_peer(
-                request, name=node.name, address=node.address, at=long_ago
-            )
-        except PkiError as error:
-            raise Refusal(error.what, error.remedy) from error
+        return authorities_at_hand(self.pair).sign_peer(
+            request, name=node.name, address=node.address, at=long_ago
+        )
 
     @staticmethod
     def _power(node: Node, back: bool) -> str:
@@ -457,10 +447,10 @@ class _Drill:
                     "the survivor answers few clients",
                 )
         except Refusal as refusal:
-            say(f"    {refusal.why}")
+            say(f"    {refusal.what}")
             # Else a figure is missing, and what is found tells of that.
             if node is None or self.kind.back:
-                self.missed.append(refusal.why)
+                self.missed.append(refusal.what)
 
     def _await_transition(self, node: Node, state: str, since: float, patience_s: float) -> None:
         def missing() -> str:
@@ -480,7 +470,7 @@ class _Drill:
         try:
             await_health(self.pair, though_both_serve=True)
         except Refusal as refusal:
-            say(f"    {refusal.why}")
+            say(f"    {refusal.what}")
             return None
         return time.time()
 
@@ -574,7 +564,7 @@ def _words_of(do: Callable[[Node, bool], str], node: Node, back: bool) -> str:
         try:
             return do(node, back)
         except Refusal as refusal:
-            return refusal.why
+            return refusal.what
 
 
 def value_of(on: Host, command: str) -> bytes:

@@ -24,15 +24,10 @@ from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import desired_state
 from kea_ha.host.mark import Work
 from kea_ha.operations import checks, put_in_order
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import (
-    SERVICE_S,
-    Refusal,
-    need,
-    run_commands,
-    say,
-)
+from kea_ha.session.remote import SERVICE_S, need, run_commands, say
 from kea_ha.session.surveys import anchors_for, changed, look_at
 from kea_ha.settings.model import Node, Pair
 
@@ -128,14 +123,14 @@ def _left(
     node, partner = mine.node, pair.partner_of(mine.node)
     if not stopped:
         return Refusal(
-            f"{node.name} was not upgraded, its server runs on: {refusal.why}",
+            f"{node.name} was not upgraded, its server runs on: {refusal.what}",
             refusal.remedy,
             (node.name,),
             f"stopped; {who_serves(pair)}",
         )
     how = "upgraded" if upgraded else "out of service to be upgraded"
     return Refusal(
-        f"{node.name}, {how} from {mine.has or 'half installed'} to {mine.gets}: {refusal.why}"
+        f"{node.name}, {how} from {mine.has or 'half installed'} to {mine.gets}: {refusal.what}"
         f"{own_words(node)}\n{who_serves(pair)}",
         f"mend what it says on {node.name}, then run the same command again: it goes on from here. "
         f"{partner.name} was not touched and must not be upgraded before. The leases that "

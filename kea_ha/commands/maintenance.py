@@ -11,9 +11,10 @@ from pyinfra import state
 from kea_ha import layout
 from kea_ha.commands.turn import await_health, fall_into_step, free_of_clients, start, stop
 from kea_ha.operations import checks, host_marks
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import Refusal, need, run_commands, say
+from kea_ha.session.remote import need, run_commands, say
 from kea_ha.session.surveys import host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 

@@ -26,6 +26,7 @@ from kea_ha.host import put_back_timer
 from kea_ha.kea.status import HOT_STANDBY, IN_MAINTENANCE, PARTNER_DOWN
 from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
@@ -33,7 +34,6 @@ from kea_ha.session.remote import (
     POLL_S,
     SERVICE_S,
     PartnerFailed,
-    Refusal,
     run_commands,
     say,
     wait_until,
@@ -76,7 +76,7 @@ def cure(pair: Pair, node: Node) -> Outcome:
             _CURES[found.cure](pair, node, found)
         except Refusal as refusal:
             raise Refusal(
-                f"{found.words}: {refusal.why}{own_words(node)}\n{who_serves(pair)}",
+                f"{found.words}: {refusal.what}{own_words(node)}\n{who_serves(pair)}",
                 refusal.remedy,
                 refusal.hosts,
                 "not recovered",

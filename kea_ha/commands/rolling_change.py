@@ -32,10 +32,10 @@ from kea_ha.decide import change_plan
 from kea_ha.decide.change_plan import HostChange
 from kea_ha.host import accepted_state
 from kea_ha.operations import checks, host_marks
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
-    Refusal,
     say,
 )
 from kea_ha.session.surveys import look_at
@@ -105,7 +105,7 @@ def settle_together(pair: Pair) -> Outcome:
 
 def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     """Put back the last accepted state on this host, as its partner does on its own."""
-    said = f"both restarted with the change: {refusal.why}{own_words(node)}"
+    said = f"both restarted with the change: {refusal.what}{own_words(node)}"
     say("    undoing: the host gets back its last accepted state, as its partner does")
     kept = _last_accepted(node)
     names = tuple(one.name for one in pair.nodes)
@@ -113,7 +113,7 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
         put_back_together(pair, node, kept)
     except Refusal as second:
         return Refusal(
-            f"{said}\nThe last accepted state was put back, but {second.why}\n{who_serves(pair)}",
+            f"{said}\nThe last accepted state was put back, but {second.what}\n{who_serves(pair)}",
             RECOVER,
             names,
             "undone, and the pair is not healthy",
@@ -180,7 +180,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
     failed.
     """
     nodes = [node for node, _ in undo]
-    said = f"{nodes[0].name}, changed: {refusal.why}"
+    said = f"{nodes[0].name}, changed: {refusal.what}"
     said += own_words(nodes[0]) if undo[0][1] == accepted_state.ALL_UNITS else ""
     for line in said.split("\n"):
         say(f"    {line}")
@@ -192,7 +192,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
             _unmark(node, kept)
         except NotHealthy as second:
             return Refusal(
-                f"{said}\nThe last accepted state was put back on {node.name}, but {second.why}.\n"
+                f"{said}\nThe last accepted state was put back on {node.name}, but {second.what}.\n"
                 f"{who_serves(pair)}",
                 f"{RECOVER}; then run the same command with the settings as they were",
                 tuple(one.name for one in nodes),
@@ -200,7 +200,7 @@ def _undone(pair: Pair, undo: list[tuple[Node, tuple[str, ...]]], refusal: Refus
             )
         except Refusal as second:
             return Refusal(
-                f"{said}\nThe change could not be undone on {node.name}: {second.why}\n"
+                f"{said}\nThe change could not be undone on {node.name}: {second.what}\n"
                 f"{who_serves(pair)}",
                 f"{refusal.remedy}; bring {node.name} back, then run the same command again, with "
                 "the settings as they were to have the old state",

@@ -25,11 +25,11 @@ from kea_ha.kea import log_file
 from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
 from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea, ha_state_of
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.remote import (
     PROGRESS_S,
     SERVICE_S,
-    Refusal,
     ask,
     need,
     run_commands,
@@ -274,7 +274,7 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str) -> Non
         try:
             stop(pair, node)
         except Refusal as refusal:
-            say(f"    {refusal.why}; putting back all the same")
+            say(f"    {refusal.what}; putting back all the same")
     _write_back(node, accepted_state.put_back_script(kept))
     if down:
         fall_into_step(pair, node)
@@ -283,7 +283,7 @@ def put_back(pair: Pair, node: Node, restart: tuple[str, ...], kept: str) -> Non
     try:
         await_health(pair)
     except Refusal as refusal:
-        raise NotHealthy(refusal.why, refusal.remedy) from refusal
+        raise NotHealthy(refusal.what, refusal.remedy) from refusal
 
 
 def put_back_together(pair: Pair, node: Node, kept: str) -> None:

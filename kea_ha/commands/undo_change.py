@@ -22,18 +22,10 @@ from kea_ha.host.backup_store import Backup
 from kea_ha.kea import config_diff
 from kea_ha.operations import checks, host_marks
 from kea_ha.operations.put_in_order import rename, write
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN, Goal
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import (
-    AGAIN,
-    SERVICE_S,
-    Commands,
-    Refusal,
-    ask,
-    need,
-    run_commands,
-    say,
-)
+from kea_ha.session.remote import AGAIN, SERVICE_S, Commands, ask, need, run_commands, say
 from kea_ha.session.surveys import change_of_cas, changed, look_at, plan_for, read
 from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem
@@ -192,7 +184,7 @@ def undo_together(pair: Pair) -> Outcome:
 def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     return Refusal(
         f"the earlier state of {node.name} is back, or partly so, and the pair is not healthy: "
-        f"{refusal.why}{own_words(node)}\n{who_serves(pair)}",
+        f"{refusal.what}{own_words(node)}\n{who_serves(pair)}",
         f"{refusal.remedy}; then run the same command again, or deploy.py to go forward to the "
         "settings at hand",
         (node.name,),

@@ -38,10 +38,9 @@ class Evidence:
 
 def link_findings(pair: Pair, node: Node, survey: Survey) -> tuple[str, ...]:
     """What keeps the link from ``node`` to its partner from being verified, by its own account."""
-    try:
-        reported = _reply(survey)
-    except status.StatusError as error:
-        return (f"{node.name}: {error.what}",)
+    reported = survey.status
+    if reported is None:
+        return (f"{node.name}: kea-dhcp4 cannot be asked: {survey.status_error}.",)
     if reported.ha is not None and reported.ha.local.state != status.HOT_STANDBY:
         state = reported.ha.local.state
         return (f"{node.name} is in {state}: {status.explain_state(state, node.role)}",)
@@ -231,19 +230,9 @@ def _threads(pair: Pair, survey: Survey) -> status.Threads:
     return status.Threads(settings.thread_pool_size, settings.packet_queue_size)
 
 
-def _reply(survey: Survey) -> status.ServerStatus:
-    if survey.status is None:
-        raise status.StatusError(
-            f"kea-dhcp4 cannot be asked: {survey.status_error}.",
-            "Look at `systemctl status` of its unit and at its log on that host.",
-        )
-    return survey.status
-
-
 def _role_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
-    try:
-        primary, standby = map(_reply, surveys)
-    except status.StatusError:
+    primary, standby = (one.status for one in surveys)
+    if primary is None or standby is None:
         return ()  # each link has said so already
     return status.judge_pair(
         primary,

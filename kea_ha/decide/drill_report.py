@@ -9,7 +9,6 @@ Pure but for `write`.
 from __future__ import annotations
 
 import json
-import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
+from kea_ha import private_files
 from kea_ha.foreign import shown
 from kea_ha.kea.templates import render
 
@@ -194,25 +194,21 @@ def write(directory: Path, report: Report) -> tuple[Path, Path]:
     for number in count(1):
         name = stem if number == 1 else f"{stem}-{number}"
         paths = [directory / f"{name}{suffix}" for suffix in contents]
-        candidates = [path.with_name(f"{path.name}.new") for path in paths]
+        candidates = [path.with_name(path.name + private_files.UNFINISHED) for path in paths]
         made: list[Path] = []
         try:
             for candidate, content in zip(candidates, contents.values(), strict=True):
-                # Not opened when it is there: then it is another run's.
-                handle = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                private_files.create(candidate, [content])
                 made.append(candidate)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
             # Only now: whoever finished in between has left the candidates' names free.
             if any(path.exists() for path in paths):
                 continue
             for candidate, path in zip(candidates, paths, strict=True):
                 candidate.rename(path)
+            private_files.sync(directory)
             return paths[0], paths[1]
         except FileExistsError:
-            continue
+            continue  # what is there is another run's
         finally:
             for candidate in made:
                 with suppress(FileNotFoundError):

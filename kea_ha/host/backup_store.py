@@ -21,18 +21,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 
-from kea_ha import foreign
+from kea_ha import foreign, private_files
 from kea_ha.foreign import ForeignError
+from kea_ha.private_files import UNFINISHED
+from kea_ha.refusal import Refusal
 
 #: Where the backups of all pairs are.
 BACKUPS_DIR = Path("backups")
 
 _SUMS, _ABOUT = "SHA256SUMS", "about.json"
-#: How the name of what is not finished ends.
-UNFINISHED = ".new"
 _SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 #: What all files of a backup may have together, and its list of them. Bytes.
 _LARGEST = 2 << 30
@@ -42,13 +43,8 @@ _IN_MEMORY = 4 << 20
 _AGAIN = "use another backup: this one cannot be trusted"
 
 
-class BackupError(Exception):
-    """Raised when a backup cannot be written or used: ``what`` is wrong, and the ``remedy``."""
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.remedy = remedy
+class BackupError(Refusal):
+    """Raised when a backup cannot be written or used."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +97,10 @@ def write(
             sums.append(f"{_write_file(unfinished, name, content)}  {name}\n")
         _write_file(unfinished, _SUMS, "".join(sums).encode())
         for folder in (*(p for p in unfinished.rglob("*") if p.is_dir()), unfinished):
-            _sync(folder)
+            private_files.sync(folder)
         # Onto a directory that is not empty this fails.
         unfinished.rename(directory)
-        _sync(root)
+        private_files.sync(root)
     except OSError as error:
         with suppress(OSError):
             shutil.rmtree(unfinished)
@@ -149,11 +145,11 @@ def _files_of(
     return found
 
 
-def newest(root: Path, limit: int = 3) -> tuple[str, ...]:
-    """The finished backups below ``root`` that were made last, newest first, at most ``limit``."""
+def newest(root: Path) -> tuple[str, ...]:
+    """The finished backups below ``root`` that were made last, newest first, at most three."""
     found = [path.parent for path in root.glob(f"*-????-??-??T??-??-??.???/{_SUMS}")]
     # By the time at the end of their names; those of several pairs are mixed.
-    return tuple(map(str, sorted(found, key=lambda p: p.name[-23:], reverse=True)[:limit]))
+    return tuple(map(str, sorted(found, key=lambda p: p.name[-23:], reverse=True)[:3]))
 
 
 def _named(
@@ -239,32 +235,16 @@ def _write_file(directory: Path, name: str, content: bytes | Path) -> str:
     for folder in folders:
         path /= folder
         path.mkdir(mode=0o700, exist_ok=True)
-    handle = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     digest = sha256()
-    with os.fdopen(handle, "wb") as file:
-        for piece in _pieces(content):
-            digest.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
+
+    def pieces() -> Iterator[bytes]:
+        with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+                yield piece
+
+    private_files.create(directory / name, pieces())
     return digest.hexdigest()
-
-
-def _pieces(content: bytes | Path) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while piece := file.read(1 << 20):
-            yield piece
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unwritten(directory: Path, error: OSError) -> BackupError:

@@ -37,10 +37,6 @@ _READING_S: Final = 500
 _TRIES: Final = 5
 
 
-class CopyError(Exception):
-    """Raised when a host's answer does not hold its files whole."""
-
-
 def read_script(plain: Sequence[str], set_: Sequence[str]) -> str:
     """Send those of these files that exist; those of ``set_`` as they were at one moment."""
     return (
@@ -67,16 +63,13 @@ def unpack(
     Of a document there is its content, and of a lease file where it is in ``directory`` (the
     operator's alone), without a last line that was only partly written.
 
-    :raises CopyError: when they did not come whole, or not as of one moment.
+    :raises ForeignError: when they did not come whole, or not as of one moment.
     """
-    try:
-        with answer.open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise ForeignError("the answer was cut short")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as said:
-                return _unpacked(said, directory, plain, set_)
-    except ForeignError as error:
-        raise CopyError(str(error)) from error
+    with answer.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise ForeignError("the answer was cut short")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as said:
+            return _unpacked(said, directory, plain, set_)
 
 
 def _unpacked(
@@ -163,9 +156,8 @@ def write_script(
     path: str,
     others: Collection[str],
     aside: str,
-    user: str = layout.KEA_USER,
 ) -> str:
-    """Put ``write_input`` of this content at ``path`` as ``user``, and move the ``others`` aside.
+    """Put ``write_input`` of this content at ``path`` as Kea's user; move the ``others`` aside.
 
     What was there, if anything, is kept in ``aside``, a directory that is root's alone. The file
     appears whole or not at all; until it does nothing that Kea reads is touched. It has to hold
@@ -177,7 +169,7 @@ def write_script(
         others=quoted(*others),
         aside=quoted(aside),
         digest=sha256(content).hexdigest(),
-        user=user,
+        user=layout.KEA_USER,
     )
 
 

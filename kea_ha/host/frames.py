@@ -32,11 +32,11 @@ USUAL_SIZE: Final = 256 << 10
 _MOST_LINES = 10_000
 
 
-def prelude(token: str = TOKEN) -> str:
+def prelude() -> str:
     """What a script begins with that sends frames."""
     return (
         "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
-        f"""put() {{ printf '{token} %s ' "$1"; base64 -w0; echo; }}\n"""
+        f"""put() {{ printf '{TOKEN} %s ' "$1"; base64 -w0; echo; }}\n"""
         "echo\n"  # a login may have printed something without an end of its line
     )
 
@@ -49,7 +49,6 @@ def finish() -> str:
 def read(
     said: bytes,
     known: Collection[str],
-    token: str = TOKEN,
     largest: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """The values that a script of ours sent, by their names.
@@ -61,7 +60,7 @@ def read(
         tells too much of something.
     """
     found = {}
-    for name, where in find(said, known, token).items():
+    for name, where in find(said, known).items():
         most = largest.get(name.partition(".")[0], USUAL_SIZE)
         found[name] = value_at(said, name, where, most)
     return found
@@ -80,13 +79,13 @@ def value_at(said: bytes | mmap, name: str, where: slice, most: int = USUAL_SIZE
         raise ForeignError(f"what the answer has for {name} came damaged") from error
 
 
-def find(said: bytes | mmap, known: Collection[str], token: str = TOKEN) -> dict[str, slice]:
+def find(said: bytes | mmap, known: Collection[str]) -> dict[str, slice]:
     """Where in an answer the base64 of each value is.
 
     :raises ForeignError: as ``read`` does, but for a value that is damaged.
     """
     found: dict[str, slice] = {}
-    begin = token.encode() + b" "
+    begin = TOKEN.encode() + b" "
     at, ended, lines = 0, False, 0
     while at < len(said):
         lines += 1
@@ -118,10 +117,10 @@ def _is_new(name: str, known: Collection[str], found: Collection[str]) -> None:
         raise ForeignError(f"the answer tells of {name} twice")
 
 
-def plain(said: bytes, token: str = TOKEN) -> bytes:
+def plain(said: bytes) -> bytes:
     """The same for a person to read: each value as it is, below its name."""
     found = []
-    begin = token.encode() + b" "
+    begin = TOKEN.encode() + b" "
     for line in said.split(b"\n"):
         name, separator, value = line.removeprefix(begin).partition(b" ")
         if line.startswith(begin) and separator:

@@ -91,10 +91,6 @@ _LEASES_SIZE: Final = 4096
 _YEARS = range(2000, 2200)
 
 
-class SurveyError(Exception):
-    """Raised when a host's answer is not what the survey's script prints."""
-
-
 @dataclass(frozen=True)
 class RemoteFile:
     """A file of ours on a host: ``mode`` in octal digits, ``owner`` as ``user:group``.
@@ -316,7 +312,7 @@ _KNOWN = (
 _LARGEST = {"contents": _FILES_SIZE, "conf": _FILE_SIZE, "log": _LOG_TAKEN}
 
 
-def build_script(question: Question, token: str = frames.TOKEN) -> str:
+def build_script(question: Question) -> str:
     """The survey as one shell script."""
     quoted = foreign.quoted
     log = _READ_LOG.format(
@@ -351,7 +347,7 @@ def build_script(question: Question, token: str = frames.TOKEN) -> str:
         read_log=quoted(log),
         log_taken=_LOG_TAKEN,
     )
-    return frames.prelude(token) + shell.READING + script + frames.finish()
+    return frames.prelude() + shell.READING + script + frames.finish()
 
 
 # Everything that could hang has a timeout; everything that may be absent is asked for first. Nearly
@@ -459,18 +455,13 @@ awk '
 """
 
 
-def parse_survey(answer: bytes, question: Question, token: str = frames.TOKEN) -> Survey:
+def parse_survey(answer: bytes, question: Question) -> Survey:
     """Turn what the script printed into a ``Survey``.
 
-    :raises SurveyError: when it is cut short, or says something that cannot be.
+    :raises ForeignError: when it is cut short, or says something that cannot be.
     """
-    try:
-        return _build(frames.read(answer, _KNOWN, token, _LARGEST), question)
-    except ForeignError as error:
-        raise SurveyError(str(error)) from error
+    frames_ = frames.read(answer, _KNOWN, _LARGEST)
 
-
-def _build(frames_: Mapping[str, bytes], question: Question) -> Survey:
     def said(name: str) -> bytes:
         return frames_.get(name, b"")
 
@@ -794,12 +785,14 @@ def _status(said: bytes | None) -> tuple[ServerStatus | None, str]:
     if said is None:
         return None, "its control socket is not there"
     try:
-        return status.parse_status(foreign.json_value(said, "its answer")), ""
+        reply = foreign.json_value(said, "its answer")
     except ForeignError:
         words = foreign.cut(said, 200) or "nothing came back"
         return None, f"its control socket gave no answer: {words}"
-    except status.StatusError as error:
-        return None, error.what.removesuffix(".")
+    try:
+        return status.parse_status(reply), ""
+    except ForeignError as error:
+        return None, str(error)
 
 
 def _log(said: bytes) -> tuple[datetime | None, tuple[LogLine, ...]]:

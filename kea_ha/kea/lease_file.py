@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kea_ha import layout
 from kea_ha.foreign import cut
+from kea_ha.refusal import Refusal
 
 #: The columns in their order, as Kea 3.0 has them; those up to ``hostname`` are in every file.
 COLUMNS = (
@@ -46,8 +47,15 @@ BESIDES = (
 )
 
 
-class LeaseFileError(Exception):
-    """Raised when a file is none that Kea wrote; the message names it."""
+class LeaseFileError(Refusal):
+    """Raised when a file is none that Kea wrote; ``what`` names it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what,
+            "Kea cannot read that file either: stop kea-dhcp4 there, move the file to another "
+            "directory, and run the same command again",
+        )
 
 
 @dataclass(frozen=True)

@@ -204,9 +204,7 @@ def summary(found: Sequence[LogLine]) -> tuple[str, ...]:
     return (*told, f"and {more} more kinds of messages") if more > 0 else told
 
 
-def first_contact_attempted(
-    lines: Sequence[LogLine], partner_url: str, since: datetime | None = None
-) -> tuple[LogLine, ...]:
+def first_contact_attempted(lines: Sequence[LogLine], partner_url: str) -> tuple[LogLine, ...]:
     """Heartbeats that Kea sent to this url and that were not answered.
 
     Evidence that it tries, where nothing listens there yet. One that is answered is not
@@ -218,7 +216,6 @@ def first_contact_attempted(
         for line in lines
         if line.id in ("HA_HEARTBEAT_COMMUNICATIONS_FAILED", "HA_HEARTBEAT_FAILED")
         and target in line.text
-        and (since is None or line.time >= since)
     )
 
 

@@ -2,7 +2,7 @@
 
 Read from Kea 2.2.0, 2.6.3 and 3.0.x (Kea ARM, "High Availability Server States" and "The
 status-get Command"). Of what is judged here, what is missing or of the wrong kind raises
-StatusError: a check that cannot decide has failed. What nobody needs may be missing. The
+ForeignError: a check that cannot decide has failed. What nobody needs may be missing. The
 judgements return findings, one sentence each, and nothing where all is well.
 
 `in-touch` alone proves nothing: Kea says true also of a partner that never answered, whose
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from kea_ha.foreign import cut
+from kea_ha.foreign import ForeignError, cut
 
 PRIMARY = "primary"
 STANDBY = "standby"
@@ -25,18 +25,6 @@ IN_MAINTENANCE = "in-maintenance"
 PARTNER_DOWN = "partner-down"
 TERMINATED = "terminated"
 PARTNER_IN_MAINTENANCE = "partner-in-maintenance"
-
-
-class StatusError(Exception):
-    """Raised when a reply of Kea does not tell what must be known.
-
-    `what` and `remedy` are sentences.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what} {remedy}")
-        self.what = what
-        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +44,6 @@ class RemoteServer:
     """The partner, as this server knows it."""
 
     name: str | None
-    role: str
     last_state: str
     in_touch: bool
     age_s: int
@@ -139,7 +126,7 @@ _LARGEST, _LONGEST = 2**40, 1000
 def parse_status(reply: object) -> ServerStatus:
     """The status in a reply to `status-get`: a map (unix socket) or a list of one (HTTP).
 
-    Raises StatusError for a refused command and for any reply that cannot be understood.
+    Raises ForeignError for a refused command and for any reply that cannot be understood.
     """
     if isinstance(reply, Sequence) and not isinstance(reply, str | bytes):
         if len(reply) != 1:
@@ -147,10 +134,8 @@ def parse_status(reply: object) -> ServerStatus:
         reply = reply[0]
     answer = _of_kind(reply, dict, "the reply")
     if _get(answer, "result", int) != 0:
-        raise StatusError(
-            f"Kea refused status-get: {cut(str(answer.get('text', 'no reason given')))}.",
-            "Look into the log of kea-dhcp4 on that host.",
-        )
+        reason = cut(str(answer.get("text", "no reason given")))
+        raise ForeignError(f"Kea refused status-get: {reason}")
     arguments = _get(answer, "arguments", dict)
     threads = _get(arguments, "multi-threading-enabled", bool)
     sockets = _get(arguments, "sockets", dict)
@@ -370,7 +355,6 @@ def _relationship(arguments: Mapping[Any, Any]) -> Relationship | None:
         ),
         remote=RemoteServer(
             name=_get(remote, "server-name", str) if "server-name" in remote else None,
-            role=_get(remote, "role", str),
             last_state=_get(remote, "last-state", str),
             in_touch=_get(remote, "in-touch", bool),
             age_s=_get(remote, "age", int),
@@ -400,8 +384,5 @@ def _of_kind(value: object, kind: type[_Kind], what: str) -> _Kind:
     return value
 
 
-def _unclear(what: str) -> StatusError:
-    return StatusError(
-        f"Kea's answer to status-get has {what}.",
-        "See that the Kea on that host is of a supported version.",
-    )
+def _unclear(what: str) -> ForeignError:
+    return ForeignError(f"Kea's answer to status-get has {what}")

@@ -20,16 +20,10 @@ from kea_ha.host import desired_state, shell
 from kea_ha.host.survey import Survey
 from kea_ha.kea import config_in_use, log_file
 from kea_ha.operations import probes
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import Outcome
-from kea_ha.session.remote import (
-    AGAIN,
-    PartnerFailed,
-    Refusal,
-    ask,
-    say,
-    wait_until,
-)
+from kea_ha.session.remote import AGAIN, PartnerFailed, ask, say, wait_until
 from kea_ha.session.surveys import anchors_for, change_of_cas, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem

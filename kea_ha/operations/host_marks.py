@@ -20,9 +20,10 @@ from kea_ha.host import accepted_state, desired_state, frames
 from kea_ha.host.mark import Work
 from kea_ha.operations.checks import EVIDENCE
 from kea_ha.operations.put_in_order import rename, write
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import Outcome
-from kea_ha.session.remote import AS_ROOT, SERVICE_S, Commands, Refusal, ask
+from kea_ha.session.remote import AS_ROOT, SERVICE_S, Commands, ask
 from kea_ha.session.surveys import changed, host_of, look_at, plan_for
 from kea_ha.settings.model import Node, Pair
 

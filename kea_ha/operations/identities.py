@@ -11,9 +11,9 @@ from kea_ha.host import accepted_state, desired_state, shell
 from kea_ha.host.survey import Survey
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.pki import ca_store, certificates
-from kea_ha.pki.certificates import PkiError
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import Commands, Refusal, ask, need, say
+from kea_ha.session.remote import Commands, ask, need, say
 from kea_ha.session.surveys import PKI_DIR, changed, look_at, store_for
 from kea_ha.settings.model import Node, OwnCertificates, Pair
 
@@ -65,10 +65,7 @@ def identity(pair: Pair, node: Node, *, which: str) -> Commands:
         remedy=f"check {key} on {node.name}; removing it makes a new one",
     )
     sign = store.sign_peer if which == "ha" else store.sign_api_server
-    try:
-        certificate = sign(request, name=node.name, address=node.address)
-    except PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
+    certificate = sign(request, name=node.name, address=node.address)
     owner, mode = _identity_owner(look_at(node))
     # The anchor first: a certificate without its anchor would be taken for a stranger's.
     yield write(f"{base}-ca.crt", authority.trusted, mode=mode, owner=owner)

@@ -20,9 +20,10 @@ from kea_ha import foreign, layout
 from kea_ha.decide.preflight import DhcpAnswer, Path
 from kea_ha.host import frames, port_tests, shell
 from kea_ha.kea import status
-from kea_ha.pki import ca_store, certificates
+from kea_ha.pki import ca_store
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import AGAIN, AS_ROOT, Refusal, ask, say, wait_until
+from kea_ha.session.remote import AGAIN, AS_ROOT, ask, say, wait_until
 from kea_ha.session.surveys import PKI_DIR, host_of, store_for
 from kea_ha.settings.model import Node, Pair
 
@@ -51,7 +52,7 @@ def ha_state_of(node: Node) -> str | None:
         reply = foreign.json_value(_answer_of_kea(node, "status-get"), "its answer")
         ha = status.parse_status(reply).ha
         return ha.local.state if ha else None
-    except (foreign.ForeignError, status.StatusError):
+    except foreign.ForeignError:
         return None
 
 
@@ -284,7 +285,7 @@ def host_controls(
 def operator_controls(pair: Pair, node: Node) -> Iterator[port_tests.Control]:
     """The API client's own requests, through the ssh connection of the host.
 
-    :raises Refusal: when the operator's own certificate cannot be read or renewed.
+    :raises PkiError: when the operator's own certificate cannot be read or renewed.
     """
     settings = pair.settings
     if settings.control_channel == "none":
@@ -294,11 +295,8 @@ def operator_controls(pair: Pair, node: Node) -> Iterator[port_tests.Control]:
         yield port_tests.undecided(node, settings.ca_port, missing)
         return
     store = store_for(pair)
-    try:
-        mine = store.client_certificate()
-    except certificates.PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
-    for port, anchor in ((settings.ca_port, store.api_anchor_pem), (settings.ha_port, None)):
+    mine = store.client_certificate()
+    for port, anchor in ((settings.ca_port, store.api.trusted), (settings.ha_port, None)):
         context = port_tests.client_context(str(mine.certificate), str(mine.key), anchor)
         yield port_tests.try_command(
             _through(host_of(node), node.address, port),

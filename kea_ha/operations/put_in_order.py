@@ -20,14 +20,8 @@ from kea_ha.host import desired_state, shell
 from kea_ha.host.desired_state import Wanted
 from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
-from kea_ha.session.remote import (
-    PATIENT_S,
-    SERVICE_S,
-    Commands,
-    Refusal,
-    ask,
-    say,
-)
+from kea_ha.refusal import Refusal
+from kea_ha.session.remote import PATIENT_S, SERVICE_S, Commands, ask, say
 from kea_ha.session.surveys import changed, look_at, plan_for
 from kea_ha.settings.model import Node, Pair
 

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from kea_ha import private_files
 from kea_ha.pki.certificates import (
     BOTH,
     CLIENT_AUTH,
@@ -166,16 +167,6 @@ class Store:
         return self._authority("api-ca")
 
     @property
-    def peers_anchor_pem(self) -> str:
-        """What the HA listeners trust: the peers' CA, two of them while it is being changed."""
-        return self.peers.trusted
-
-    @property
-    def api_anchor_pem(self) -> str:
-        """What clients of the API and what serves it trust, in the same way."""
-        return self.api.trusted
-
-    @property
     def stage(self) -> str | None:
         """How far a change of the CAs has come, one of `STAGES`; None when none is under way."""
         try:
@@ -206,7 +197,7 @@ class Store:
                 for ca in _CAS:
                     if not self._path(f"{ca}-next.crt").exists():
                         self._make_ca(ca, f"{ca}-next")
-            self._write(_STAGE_FILE, f"{stage}\n".encode(), 0o600)
+            private_files.replace(self._path(_STAGE_FILE), f"{stage}\n".encode())
 
     def end_change(self) -> None:
         """Keep the new CAs alone, and their keys: no host trusts the old ones any longer.
@@ -227,7 +218,7 @@ class Store:
                     if self._path(f"{ca}-next{suffix}").exists():
                         self._path(f"{ca}-next{suffix}").replace(self._path(f"{ca}{suffix}"))
             self._path(_STAGE_FILE).unlink()
-            _sync(self.directory)
+            private_files.sync(self.directory)
 
     def require_keys(self) -> None:
         """Raises PkiError unless the CAs' keys are at hand and can be used to sign."""
@@ -263,7 +254,7 @@ class Store:
                     key = _load_key(path, self._passphrase)
                 except PkiError:
                     key = _load_key(path, new.encode())
-                self._write(path.name, key_to_pem(key, new.encode()), 0o600)
+                private_files.replace(path, key_to_pem(key, new.encode()))
         self._passphrase = new.encode()
 
     def sign_peer(
@@ -320,11 +311,12 @@ class Store:
             self._issue_client()
 
     def _make_ca(self, ca: str, name: str) -> None:
-        if not self._path(f"{name}.key").exists():
-            self._write(f"{name}.key", key_to_pem(new_key(), self._passphrase), 0o600)
-        key = _load_key(self._path(f"{name}.key"), self._passphrase)
+        path = self._path(f"{name}.key")
+        if not path.exists():
+            private_files.replace(path, key_to_pem(new_key(), self._passphrase))
+        key = _load_key(path, self._passphrase)
         certificate = make_ca(key, f"{self.pair} {_CAS[ca]}", self._time())
-        self._write(f"{name}.crt", certificate_to_pem(certificate), 0o644)
+        private_files.replace(self._path(f"{name}.crt"), certificate_to_pem(certificate), 0o644)
 
     def _keys(self) -> list[Path]:
         """The files of the CAs' keys."""
@@ -336,13 +328,13 @@ class Store:
         return bool(held) and not any(_CLEAR in text for text in held)
 
     def _encrypt_keys(self) -> None:
-        names = [path.name for path in self._keys()]
-        if any(_CLEAR in self._read(name) for name in names):
+        paths = self._keys()
+        if any(_CLEAR in self._read(path.name) for path in paths):
             with self._locked():
-                for name in names:
-                    if _CLEAR in self._read(name):
-                        key = _load_key(self.directory / name, None)
-                        self._write(name, key_to_pem(key, self._passphrase), 0o600)
+                for path in paths:
+                    if _CLEAR in self._read(path.name):
+                        key = _load_key(path, None)
+                        private_files.replace(path, key_to_pem(key, self._passphrase))
 
     def _issue_client(self) -> None:
         issuer, issuer_key = self._issuer("api-ca"), self._key("api-ca")
@@ -353,7 +345,7 @@ class Store:
         signed = (self.directory / "api-client.crt").exists()
         another = signed and not chains(self._read("api-client.crt"), self.api.issuer)
         if another or not path.exists():
-            self._write(path.name, key_to_pem(new_key(), None), 0o600)
+            private_files.replace(path, key_to_pem(new_key(), None))
         certificate = sign(
             _load_key(path, None).public_key(),
             issuer,
@@ -363,7 +355,7 @@ class Store:
             purposes={CLIENT_AUTH},
             now=self._time(),
         )
-        self._write("api-client.crt", certificate_to_pem(certificate), 0o644)
+        private_files.replace(self._path("api-client.crt"), certificate_to_pem(certificate), 0o644)
 
     def _client_state(self) -> str:
         """`good`; `due` (valid, less than a third left); or `unusable`."""
@@ -462,20 +454,6 @@ class Store:
     def _read(self, name: str) -> str:
         return (self.directory / name).read_text(encoding="ascii", errors="replace")
 
-    def _write(self, name: str, content: bytes, mode: int) -> None:
-        """Put a file in place by rename; a kill leaves a whole file or none."""
-        path = self.directory / name
-        candidate = path.with_name(f"{name}.new")
-        candidate.unlink(missing_ok=True)
-        # O_EXCL with the mode: never a moment with wider rights, never somebody else's file.
-        handle = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        candidate.replace(path)
-        _sync(self.directory)
-
     def _make_directory(self) -> None:
         for directory in (self.directory.parent, self.directory):
             with suppress(FileExistsError):
@@ -550,14 +528,6 @@ def _damaged(path: Path, error: Exception) -> PkiError:
         f"{path} is damaged ({error}).",
         f"Restore {path.parent} as a whole from the copy that was kept of it.",
     )
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

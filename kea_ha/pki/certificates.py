@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kea_ha.foreign import cut
+from kea_ha.refusal import Refusal
 
 SERVER_AUTH = "serverAuth"
 CLIENT_AUTH = "clientAuth"
@@ -64,22 +65,13 @@ _PEM_END = b"-----END CERTIFICATE-----"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
-class PkiError(Exception):
-    """Raised when an identity cannot be made, read or trusted.
-
-    `what` says what is wrong and where, `remedy` what the operator can do about it; both are
-    sentences. Neither ever holds a key or a passphrase.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what} {remedy}")
-        self.what = what
-        self.remedy = remedy
+class PkiError(Refusal):
+    """Raised when an identity cannot be made, read or trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The facts of one certificate. Times are UTC and aware, digests are lower-case hex."""
+    """The facts of one certificate. Times are UTC and aware."""
 
     subject: str
     """The common name, or the whole subject where there is none."""
@@ -94,10 +86,6 @@ class Certificate:
     """What TLS lets it be used for, of `serverAuth` and `clientAuth`; without an extended
     key usage that is both (RFC 5280, 4.2.1.12)."""
     is_ca: bool
-    fingerprint: str
-    """SHA-256 of the certificate."""
-    public_key_digest: str
-    """SHA-256 of its SubjectPublicKeyInfo."""
 
     def days_left(self, now: datetime | None = None) -> int:
         """Whole days until it expires; negative once it has."""
@@ -242,8 +230,6 @@ def public_key_der(key: PublicKeyTypes) -> bytes:
 
 
 def _facts(certificate: x509.Certificate) -> Certificate:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(public_key_der(certificate.public_key()))
     san = _extension(certificate, x509.SubjectAlternativeName)
     usage = _extension(certificate, x509.ExtendedKeyUsage)
     basic = _extension(certificate, x509.BasicConstraints)
@@ -256,8 +242,6 @@ def _facts(certificate: x509.Certificate) -> Certificate:
         not_after=certificate.not_valid_after_utc,
         purposes=BOTH if usage is None else frozenset(p for p in EKU if EKU[p] in usage),
         is_ca=basic is not None and basic.ca,
-        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        public_key_digest=digest.finalize().hex(),
     )
 
 

@@ -25,6 +25,7 @@ from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import backup_store
 from kea_ha.host.backup_store import Backup
 from kea_ha.host.survey import RemoteFile, Survey
+from kea_ha.private_files import UNFINISHED
 from kea_ha.settings.model import Pair
 
 
@@ -99,9 +100,7 @@ class Run:
         """
         if self._room is None:
             backup_store.BACKUPS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._room = TemporaryDirectory(
-                dir=backup_store.BACKUPS_DIR, suffix=backup_store.UNFINISHED
-            )
+            self._room = TemporaryDirectory(dir=backup_store.BACKUPS_DIR, suffix=UNFINISHED)
         return Path(self._room.name)
 
     def pair_of(self, host_name: str) -> Pair | None:

@@ -2,8 +2,8 @@
 
 A piece of work looks at its host and gives what is to be done there: commands, one after the other,
 each of which counts as a change; or ``CHANGED``, when it has done it all by itself; or words, why
-there is nothing to do. Another piece of work calls it as any function. Here a ``Refusal`` becomes a
-failed host, and its words are kept for the last block on the screen.
+there is nothing to do. Another piece of work calls it as any function. Here a ``Refusal`` of any
+kind becomes a failed host, and its words are kept for the last block on the screen.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.exceptions import PyinfraError
 
 from kea_ha import foreign
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN, Failure
-from kea_ha.session.remote import Commands, PartnerFailed, Refusal, run_commands
+from kea_ha.session.remote import Commands, PartnerFailed, run_commands
 
 P = ParamSpec("P")
 
@@ -117,7 +118,7 @@ def _remember(refusal: Refusal) -> None:
     failure = Failure(
         refusal.hosts or (host.name,),
         ", ".join(names),
-        refusal.why,
+        refusal.what,
         refusal.remedy,
         refusal.outcome,
     )
@@ -125,7 +126,7 @@ def _remember(refusal: Refusal) -> None:
     RUN.failures = [
         one for one in RUN.failures if (one.hosts, one.step) != (failure.hosts, failure.step)
     ] + [failure]
-    for line in foreign.shown(refusal.why).split("\n"):
+    for line in foreign.shown(refusal.what).split("\n"):
         host.log_styled(line, fg="red")
 
 

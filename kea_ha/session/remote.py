@@ -25,6 +25,7 @@ from pyinfra.connectors.util import extract_control_arguments, make_unix_command
 
 from kea_ha import foreign
 from kea_ha.host import frames
+from kea_ha.refusal import Refusal
 from kea_ha.session import channel
 from kea_ha.session.learned import RUN
 
@@ -56,23 +57,6 @@ PROGRESS_S = 2.0
 _TOLD = 20_000
 #: And of each of its lines. Characters: Kea tells why it does not start at the end of a long one.
 _LINE = 1000
-
-
-class Refusal(Exception):
-    """Raised when a step cannot go on: ``why`` it cannot, and the ``remedy`` for the operator.
-
-    ``hosts`` names those that it concerns, when they are others than the one that found out;
-    ``outcome`` is what it means for the pair, in a word or two.
-    """
-
-    def __init__(
-        self, why: str, remedy: str, hosts: tuple[str, ...] = (), outcome: str = "stopped"
-    ) -> None:
-        super().__init__(why)
-        self.why = why
-        self.remedy = remedy
-        self.hosts = hosts
-        self.outcome = outcome
 
 
 class PartnerFailed(Exception):

@@ -17,14 +17,16 @@ from pyinfra.api.host import Host
 
 from kea_ha import layout
 from kea_ha.decide.client_impact import Anchors
+from kea_ha.foreign import ForeignError
 from kea_ha.host import desired_state, file_transfer, survey
 from kea_ha.host.desired_state import Plan
 from kea_ha.host.survey import Question, Survey
 from kea_ha.kea import lease_file
 from kea_ha.pki import ca_store
 from kea_ha.pki.certificates import PkiError
+from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import AGAIN, AS_ROOT, Refusal, ask
+from kea_ha.session.remote import AGAIN, AS_ROOT, ask
 from kea_ha.settings.model import Node, Pair
 
 PKI_DIR = Path("pki")
@@ -75,7 +77,7 @@ def read(node: Node, kept: str = layout.KEPT_DIR) -> Survey:
         answer = ask(host_of(node), survey.build_script(question))
         try:
             return survey.parse_survey(answer.stdout, question)
-        except survey.SurveyError as error:
+        except ForeignError as error:
             if not answer.ok:
                 why = f"{node.name} could not be read: {error}: {answer.words}"
                 raise Refusal(why, AS_ROOT) from error
@@ -106,7 +108,7 @@ def files_of(node: Node, plain: Sequence[str]) -> dict[str, bytes | Path]:
             raise Refusal(f"{node.name} could not be read: {answer.words}", AS_ROOT)
         found = file_transfer.unpack(directory / "answer", directory, plain, lease_file.FILES)
         (directory / "answer").unlink()
-    except file_transfer.CopyError as error:
+    except ForeignError as error:
         raise Refusal(f"{node.name} could not be read: {error}", AS_ROOT) from error
     except OSError as error:
         raise Refusal(
@@ -132,14 +134,11 @@ def changed(node: Node) -> None:
 def store_for(pair: Pair) -> ca_store.Store:
     """The pair's CAs on this machine, made when they are not there.
 
-    :raises Refusal: when they are damaged, or locked by a passphrase that was not given.
+    :raises PkiError: when they are damaged, or locked by a passphrase that was not given.
     """
-    try:
-        store = ca_store.Store.open(
-            PKI_DIR / pair.name, pair.name, os.environ.get(ca_store.PASSPHRASE_VARIABLE), None
-        )
-    except PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
+    store = ca_store.Store.open(
+        PKI_DIR / pair.name, pair.name, os.environ.get(ca_store.PASSPHRASE_VARIABLE)
+    )
     if note := store.passphrase_note():
         RUN.warn(pair, note)
     return store
@@ -162,23 +161,17 @@ def authorities_at_hand(pair: Pair) -> ca_store.Store:
 def anchors_for(pair: Pair) -> Anchors:
     """The pair's CAs as they are on this machine; nothing is made.
 
-    :raises Refusal: when they are damaged.
+    :raises PkiError: when they are damaged.
     """
     if not ca_store.Store.exists(PKI_DIR / pair.name):
         return Anchors(renew_before=RUN.renew_before)
     store = ca_store.Store(PKI_DIR / pair.name, pair.name)
-    try:
-        return Anchors(store.peers, store.api, RUN.renew_before)
-    except PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
+    return Anchors(store.peers, store.api, RUN.renew_before)
 
 
 def change_of_cas(pair: Pair) -> str | None:
     """How far a change of this pair's CAs has come; None when none is under way.
 
-    :raises Refusal: when that cannot be read.
+    :raises PkiError: when that cannot be read.
     """
-    try:
-        return ca_store.Store(PKI_DIR / pair.name, pair.name).stage
-    except PkiError as error:
-        raise Refusal(error.what, error.remedy) from error
+    return ca_store.Store(PKI_DIR / pair.name, pair.name).stage

@@ -225,8 +225,8 @@ def callers(
         "api client": identities.hand_over(lab, "client", "api", identities.api_client(store)),
         "stranger": identities.hand_over(lab, "client", "stranger", stranger.issue()),
         "nobody": (),
-        "trust 8000": identities.hand_over_anchor(lab, "client", "ha", store.peers_anchor_pem),
-        "trust 8001": identities.hand_over_anchor(lab, "client", "api-ca", store.api_anchor_pem),
+        "trust 8000": identities.hand_over_anchor(lab, "client", "ha", store.peers.trusted),
+        "trust 8001": identities.hand_over_anchor(lab, "client", "api-ca", store.api.trusted),
     }
 
 

@@ -70,7 +70,7 @@ def test_the_ports_are_open_to_whom_they_are_meant_for_and_to_nobody_else(
     store = Store.open(operator.pki, "lab")
     options = (
         *identities.hand_over(lab, "client", "api", identities.api_client(store)),
-        *identities.hand_over_anchor(lab, "client", "api-ca", store.api_anchor_pem),
+        *identities.hand_over_anchor(lab, "client", "api-ca", store.api.trusted),
     )
     for address in HOSTS.values():
         assert bench.request(lab, "client", f"https://{address}:8001/", *options).answered

@@ -72,7 +72,7 @@ def test_direct_is_answered_by_kea_itself_and_only_to_api_clients(
     _rolls_out(lab, operator, "3.0.4", "--data", "control_channel=direct")
 
     store = Store.open(operator.pki, "lab")
-    trust = identities.hand_over_anchor(lab, "client", "api-ca", store.api_anchor_pem)
+    trust = identities.hand_over_anchor(lab, "client", "api-ca", store.api.trusted)
     right = identities.hand_over(lab, "client", "api", identities.api_client(store))
     peer = identities.throwaway_peer(store, operator.directory)
     wrong = identities.hand_over(lab, "client", "peer", peer)

@@ -46,6 +46,12 @@ def load(pem: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(pem.encode())
 
 
+def key_of(certificate_pem: str) -> bytes:
+    """The public key of a certificate, by which two are of one key or not."""
+    key = load(certificate_pem).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def certificate(
     subject: str,
     key: HostKey,

@@ -28,6 +28,7 @@ def for_this_machine(script: str) -> str:
     kea = f"setpriv --reuid={layout.KEA_USER} --regid={layout.KEA_USER} --init-groups --"
     uid, gid = owner()
     here = f"setpriv --reuid={uid} --regid={gid} --init-groups --"
+    script = script.replace(f"runuser -u {layout.KEA_USER} ", f"runuser -u {USER} ")
     return script.replace(kea, here if os.geteuid() == 0 else "env --")
 
 

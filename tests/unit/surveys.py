@@ -12,7 +12,7 @@ from typing import Any
 
 from kea_ha import layout
 from kea_ha.decide.client_impact import Anchors
-from kea_ha.host import accepted_state
+from kea_ha.host import accepted_state, frames
 from kea_ha.host.desired_state import Plan, make_plan
 from kea_ha.host.mark import UnderWay, Work
 from kea_ha.host.survey import Question, RemoteFile, Survey, parse_survey
@@ -42,7 +42,7 @@ def lab_pair(**settings: object) -> Pair:
     return build_pair("lab", {name: {**given, **host} for name, host in HOSTS.items()})
 
 
-TOKEN = "0123456789abcdef"  # noqa: S105  (no secret: it marks lines)
+TOKEN = frames.TOKEN
 QUESTIONS = {
     "host-1": Question(partner=HOSTS["host-2"]["address"]),
     "host-2": Question(partner=HOSTS["host-1"]["address"]),
@@ -55,18 +55,18 @@ def said_by(host: str) -> dict[str, bytes]:
     return {name: text.encode() for name, text in recorded.items()}
 
 
-def output_of(said: Mapping[str, bytes], *, end: bool = True, token: str = TOKEN) -> bytes:
+def output_of(said: Mapping[str, bytes], *, end: bool = True) -> bytes:
     """The answer in which these values travel."""
     sent = [*said.items(), *([("end", b"")] if end else [])]
     return b"".join(
-        f"{token} {name} {b64encode(value).decode()}\n".encode() for name, value in sent
+        f"{TOKEN} {name} {b64encode(value).decode()}\n".encode() for name, value in sent
     )
 
 
 def read(host: str, /, **changed: bytes) -> Survey:
     """The survey of a host of the lab, with some of the values changed."""
     said = said_by(host) | changed
-    return parse_survey(output_of(said), QUESTIONS[host], TOKEN)
+    return parse_survey(output_of(said), QUESTIONS[host])
 
 
 @cache

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from kea_ha.pki.ca_store import Store
 from kea_ha.pki.certificates import CLIENT_AUTH, SERVER_AUTH, PkiError, check_identity, inspect
-from tests.unit.identities import HostKey, csr, key_pem, load, new_key, public_pem
+from tests.unit.identities import HostKey, csr, key_of, key_pem, load, new_key, public_pem
 
 ROOT = Path(__file__).parents[2]
 PASSPHRASE = "correct horse battery staple"  # noqa: S105
@@ -82,7 +82,7 @@ def umask(value: int) -> Iterator[None]:
 
 def test_the_two_cas_can_sign_leaves_and_nothing_more(store: Store) -> None:
     """Each CA may sign certificates and CRLs, but make no other CA; their keys differ."""
-    anchors = [load(store.peers_anchor_pem), load(store.api_anchor_pem)]
+    anchors = [load(store.peers.trusted), load(store.api.trusted)]
     for anchor in anchors:
         basic = anchor.extensions.get_extension_for_class(x509.BasicConstraints)
         assert basic.critical
@@ -101,15 +101,7 @@ def test_the_two_cas_can_sign_leaves_and_nothing_more(store: Store) -> None:
         life = anchor.not_valid_after_utc - anchor.not_valid_before_utc
         assert timedelta(days=3650) <= life <= timedelta(days=3653)
         anchor.verify_directly_issued_by(anchor)
-    assert (
-        len(
-            {
-                inspect(pem).public_key_digest
-                for pem in (store.peers_anchor_pem, store.api_anchor_pem)
-            }
-        )
-        == 2
-    )
+    assert key_of(store.peers.trusted) != key_of(store.api.trusted)
     assert len({anchor.subject for anchor in anchors}) == 2
 
 
@@ -142,14 +134,14 @@ def test_a_peers_certificate_holds_what_was_asked_of_us(
     assert usage.value.digital_signature
     assert not usage.value.key_cert_sign
     authority = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    subject = load(store.peers_anchor_pem).extensions.get_extension_for_class(
+    subject = load(store.peers.trusted).extensions.get_extension_for_class(
         x509.SubjectKeyIdentifier
     )
     assert authority.key_identifier == subject.value.digest
     assert (
         check_identity(
             pem,
-            store.peers_anchor_pem,
+            store.peers.trusted,
             public_key_pem=public_pem(key),
             name=name,
             address=address,
@@ -172,9 +164,9 @@ def test_two_certificates_for_one_key_have_unrelated_serials(store: Store) -> No
 def test_an_api_server_may_serve_and_not_act_as_a_client(store: Store) -> None:
     pem = store.sign_api_server(csr(new_key()), name="host-1", address="192.168.1.2")
     assert inspect(pem).purposes == {SERVER_AUTH}
-    assert check_identity(pem, store.api_anchor_pem, purposes={SERVER_AUTH}) == ()
+    assert check_identity(pem, store.api.trusted, purposes={SERVER_AUTH}) == ()
     assert any(
-        "chain" in f for f in check_identity(pem, store.peers_anchor_pem, purposes={SERVER_AUTH})
+        "chain" in f for f in check_identity(pem, store.peers.trusted, purposes={SERVER_AUTH})
     )
 
 
@@ -184,7 +176,7 @@ def test_names_that_are_addresses_or_long_are_signed_all_the_same(store: Store, 
     pem = store.sign_peer(csr(new_key()), name=name, address="192.168.1.2")
     assert inspect(pem).subject == name[:64]
     assert inspect(pem).addresses == ("192.168.1.2",)
-    assert check_identity(pem, store.peers_anchor_pem, name=name, address="192.168.1.2") == ()
+    assert check_identity(pem, store.peers.trusted, name=name, address="192.168.1.2") == ()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +205,7 @@ def test_a_leaf_does_not_outlive_its_ca(directory: Path) -> None:
     late = NOW + timedelta(days=3500)
     store = Store.open(directory, "lab", now=late)
     leaf = inspect(store.sign_peer(csr(new_key()), name="host-1", address="192.168.1.2"))
-    assert leaf.not_after == inspect(store.peers_anchor_pem).not_after
+    assert leaf.not_after == inspect(store.peers.trusted).not_after
 
 
 def test_an_expired_ca_signs_nothing(directory: Path) -> None:
@@ -237,7 +229,7 @@ def test_an_expired_ca_signs_nothing(directory: Path) -> None:
 )
 def test_a_strong_key_is_signed(store: Store, key: HostKey) -> None:
     pem = store.sign_peer(csr(key), name="host-1", address="192.168.1.2")
-    assert check_identity(pem, store.peers_anchor_pem, public_key_pem=public_pem(key)) == ()
+    assert check_identity(pem, store.peers.trusted, public_key_pem=public_pem(key)) == ()
 
 
 @pytest.mark.parametrize(
@@ -313,11 +305,11 @@ def test_a_store_exists_when_both_cas_do(directory: Path) -> None:
 
 def test_without_its_keys_a_store_shows_its_anchors_and_signs_nothing(directory: Path) -> None:
     """Enough for a machine that only verifies."""
-    anchor = Store.open(directory, "lab").peers_anchor_pem
+    anchor = Store.open(directory, "lab").peers.trusted
     for ca in ("peers-ca", "api-ca"):
         (directory / f"{ca}.key").unlink()
     store = Store.open(directory, "lab")
-    assert store.peers_anchor_pem == anchor
+    assert store.peers.trusted == anchor
     assert store.client_certificate().certificate.exists()
     with pytest.raises(PkiError, match="nothing can be signed"):
         store.sign_peer(csr(new_key()), name="host-1", address="192.168.1.2")
@@ -413,7 +405,7 @@ def test_a_store_killed_at_any_moment_is_completed_by_the_next_call(tmp_path: Pa
         assert {name: (directory / name).read_bytes() for name in before} == before
         assert not list(directory.glob("*.new"))
         identity = store.sign_peer(csr(new_key()), name="host-1", address="192.168.1.2")
-        assert check_identity(identity, store.peers_anchor_pem) == ()
+        assert check_identity(identity, store.peers.trusted) == ()
     assert moment > 12, "the moments were not found"
 
 
@@ -432,7 +424,7 @@ def test_processes_that_start_together_make_one_pair_of_cas(tmp_path: Path) -> N
         "import sys; from pathlib import Path; from kea_ha.pki.ca_store import Store\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "store = Store.open(Path(sys.argv[1]), 'lab')\n"
-        "print(store.peers_anchor_pem + store.api_anchor_pem\n"
+        "print(store.peers.trusted + store.api.trusted\n"
         "      + store.client_certificate().certificate.read_text())\n"
     )
     for attempt in range(3):
@@ -472,7 +464,7 @@ def test_with_a_passphrase_the_cas_keys_are_encrypted(directory: Path) -> None:
             with pytest.raises((TypeError, ValueError)):
                 load_ssh_private_key(content, other)
     pem = store.sign_peer(csr(new_key()), name="host-1", address="192.168.1.2")
-    assert check_identity(pem, store.peers_anchor_pem) == ()
+    assert check_identity(pem, store.peers.trusted) == ()
 
 
 @pytest.mark.parametrize("wrong", ["no", PASSPHRASE + "!"])
@@ -486,9 +478,9 @@ def test_a_wrong_passphrase_is_refused_and_not_repeated(directory: Path, wrong: 
 
 def test_without_the_passphrase_all_but_signing_works(directory: Path) -> None:
     """A check from cron needs no passphrase."""
-    anchor = Store.open(directory, "lab", PASSPHRASE).peers_anchor_pem
+    anchor = Store.open(directory, "lab", PASSPHRASE).peers.trusted
     store = Store.open(directory, "lab")
-    assert store.peers_anchor_pem == anchor
+    assert store.peers.trusted == anchor
     files = store.client_certificate()
     ssl.create_default_context().load_cert_chain(files.certificate, files.key)
     for refused in (
@@ -507,12 +499,12 @@ def test_an_empty_passphrase_is_not_taken_for_none(directory: Path) -> None:
 
 
 def test_a_passphrase_given_later_encrypts_the_same_keys(directory: Path) -> None:
-    before = Store.open(directory, "lab").peers_anchor_pem
+    before = Store.open(directory, "lab").peers.trusted
     store = Store.open(directory, "lab", PASSPHRASE)
     assert "BEGIN PRIVATE KEY" not in (directory / "peers-ca.key").read_text()
     assert "BEGIN PRIVATE KEY" not in (directory / "api-ca.key").read_text()
     assert modes(directory)["peers-ca.key"] == 0o600
-    assert store.peers_anchor_pem == before
+    assert store.peers.trusted == before
     pem = store.sign_peer(csr(new_key()), name="host-1", address="192.168.1.2")
     assert check_identity(pem, before) == ()
 
@@ -552,12 +544,13 @@ def test_the_operators_certificate_is_renewed_when_a_third_is_left(
     """Not before, so that a re-run changes nothing; and it keeps its key."""
     directory = tmp_path_factory.mktemp("pki") / "lab"
     files = Store.open(directory, "lab", now=NOW).client_certificate()
-    before = inspect(files.certificate.read_text())
+    first = files.certificate.read_text()
+    before = inspect(first)
     later = NOW + timedelta(days=days)
     Store.open(directory, "lab", now=later).client_certificate()
     after = inspect(files.certificate.read_text())
     assert (after != before) == (before.life_left(later) < 1 / 3)
-    assert after.public_key_digest == before.public_key_digest
+    assert key_of(files.certificate.read_text()) == key_of(first)
     assert not after.is_due(later)
 
 
@@ -583,7 +576,7 @@ def test_an_unusable_client_certificate_is_replaced(directory: Path, fault: str)
     assert (
         check_identity(
             pem,
-            store.api_anchor_pem,
+            store.api.trusted,
             purposes={CLIENT_AUTH},
             public_key_pem=public_pem(load_key(files.key)),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import ssl
 import threading
@@ -129,24 +128,24 @@ OK = ("ok", "ok")
 
 def test_a_peers_certificate_serves_both_ends_of_the_ha_channel(held: Held) -> None:
     """One certificate as server and as client, each side checking the other."""
-    anchor = held.store.peers_anchor_pem
+    anchor = held.store.peers.trusted
     assert handshake(held.peer, anchor, held.peer, anchor) == OK
 
 
 def test_the_operators_certificate_opens_the_api(held: Held) -> None:
-    anchor = held.store.api_anchor_pem
+    anchor = held.store.api.trusted
     assert handshake(held.api_server, anchor, held.client, anchor) == OK
 
 
 def test_the_address_in_the_certificate_is_checked_by_those_who_check(held: Held) -> None:
-    anchor = held.store.peers_anchor_pem
+    anchor = held.store.peers.trusted
     assert handshake(held.peer, anchor, held.peer, anchor, "host-1") == OK
     assert "match" in handshake(held.peer, anchor, held.peer, anchor, "127.0.0.2")[1]
 
 
 def test_the_ha_listener_refuses_all_but_the_peers(held: Held) -> None:
     """No certificate, a stranger's, the API client's: beside the peer's, which passes."""
-    anchor = held.store.peers_anchor_pem
+    anchor = held.store.peers.trusted
     assert handshake(held.peer, anchor, held.peer, anchor) == OK
     for intruder in (None, held.stranger, held.client, held.api_server):
         server, client = handshake(held.peer, anchor, intruder, anchor)
@@ -155,18 +154,18 @@ def test_the_ha_listener_refuses_all_but_the_peers(held: Held) -> None:
 
 
 def test_the_api_refuses_a_peers_certificate(held: Held) -> None:
-    anchor = held.store.api_anchor_pem
+    anchor = held.store.api.trusted
     assert "verify failed" in handshake(held.api_server, anchor, held.peer, anchor)[0]
 
 
 def test_the_operators_certificate_cannot_pose_as_a_server(held: Held) -> None:
-    anchor = held.store.api_anchor_pem
+    anchor = held.store.api.trusted
     said = handshake(held.client, anchor, held.client, anchor, "127.0.0.1")[1]
     assert "unsuitable certificate purpose" in said or "unsupported certificate purpose" in said
 
 
 def test_an_api_servers_certificate_cannot_pose_as_a_client(held: Held) -> None:
-    anchor = held.store.api_anchor_pem
+    anchor = held.store.api.trusted
     said = handshake(held.api_server, anchor, held.api_server, anchor)[0]
     assert "unsuitable certificate purpose" in said or "unsupported certificate purpose" in said
 
@@ -178,7 +177,7 @@ def test_a_stranger_is_refused_for_nothing_but_the_ca(held: Held, tmp_path: Path
     assert check_identity(other.certificate, other.anchor, address=ADDRESS, name="stranger") == ()
     assert handshake(files, other.anchor, files, other.anchor) == OK
     findings = check_identity(
-        other.certificate, held.store.peers_anchor_pem, address=ADDRESS, name="stranger"
+        other.certificate, held.store.peers.trusted, address=ADDRESS, name="stranger"
     )
     assert len(findings) == 1
     assert "does not chain" in findings[0]
@@ -375,8 +374,6 @@ def test_the_life_left_is_told_in_whole_days_and_as_a_part(days: int) -> None:
         names=(),
         purposes=frozenset(),
         is_ca=False,
-        fingerprint="",
-        public_key_digest="",
         not_before=NOW,
         not_after=NOW + timedelta(days=365),
     )
@@ -388,13 +385,6 @@ def test_the_life_left_is_told_in_whole_days_and_as_a_part(days: int) -> None:
 
 
 def test_inspect_tells_what_openssl_tells(held: Held) -> None:
-    """The fingerprint is that of the certificate, the digest that of its public key."""
-    text = held.peer.certificate.read_text()
-    facts = inspect(text)
-    assert facts.fingerprint == hashlib.sha256(ssl.PEM_cert_to_DER_cert(text)).hexdigest()
-    assert facts.issuer == inspect(held.store.peers_anchor_pem).subject
+    facts = inspect(held.peer.certificate.read_text())
+    assert facts.issuer == inspect(held.store.peers.trusted).subject
     assert (facts.subject, facts.addresses, facts.names) == ("host-1", (ADDRESS,), ("host-1",))
-    assert (
-        facts.public_key_digest
-        == inspect(held.api_server.certificate.read_text()).public_key_digest
-    )

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from kea_ha import layout
+from kea_ha.foreign import ForeignError
 from kea_ha.host import file_transfer, frames
-from kea_ha.host.file_transfer import CopyError
 from kea_ha.kea import lease_file
-from tests.unit.shell import USER, for_this_machine, needs_root, open_directory, owner
+from tests.unit.shell import for_this_machine, needs_root, open_directory, owner
 from tests.unit.surveys import output_of
 
 
@@ -219,7 +219,7 @@ def test_after_five_rotations_it_is_said(
     rotate = f"mv {_LIVE} {_LIVE}.1; cp {_LIVE}.1 {_LIVE}"
     programs = meanwhile(host, tmp_path_factory.mktemp("setpriv"), rotate, times=99)
 
-    with pytest.raises(CopyError, match="Kea rotated its lease files each time"):
+    with pytest.raises(ForeignError, match="Kea rotated its lease files each time"):
         read(host, programs)
 
 
@@ -228,7 +228,7 @@ def test_a_file_that_cannot_be_read_is_a_failure(host: Path) -> None:
     """By its name: another's file in the place of Kea's is not Kea's leases."""
     (host / _LIVE).chmod(0o600)
 
-    with pytest.raises(CopyError, match=rf"{layout.LEASES} could not be read whole as _kea"):
+    with pytest.raises(ForeignError, match=rf"{layout.LEASES} could not be read whole as _kea"):
         read(host)
 
 
@@ -239,7 +239,7 @@ def test_an_answer_that_is_cut_short_is_not_taken(host: Path) -> None:
 
     assert unpacked(host, output) == unpacked(host, b"Welcome!\n" + output)
     for length in range(len(whole)):
-        with pytest.raises(CopyError):
+        with pytest.raises(ForeignError):
             unpacked(host, whole[:length])
 
 
@@ -252,9 +252,7 @@ def test_chatter_without_an_end_of_its_line_hides_no_file(host: Path) -> None:
 
 def sent(**values: bytes) -> bytes:
     """An answer with these values."""
-    return output_of(
-        {name.replace("_", "."): value for name, value in values.items()}, token=frames.TOKEN
-    )
+    return output_of({name.replace("_", "."): value for name, value in values.items()})
 
 
 LIVE_NUMBER = lease_file.FILES.index(layout.LEASES)
@@ -268,7 +266,7 @@ def test_an_answer_that_comes_damaged_is_not_taken(host: Path, name: str, damage
     before, found, rest = answered(host).partition(begin)
     assert found
 
-    with pytest.raises(CopyError):
+    with pytest.raises(ForeignError):
         unpacked(host, before + begin + damage + rest)
 
 
@@ -291,7 +289,7 @@ def test_sizes_that_cannot_be_are_not_taken(host: Path, sizes: bytes) -> None:
     good = sent(**lease, sizes_0=f"{LIVE_NUMBER} 4\n".encode())
     assert {_LIVE: b"1\n2\n"} == unpacked(host, good)
 
-    with pytest.raises(CopyError):
+    with pytest.raises(ForeignError):
         unpacked(host, sent(**lease, sizes_0=sizes))
 
 
@@ -320,9 +318,10 @@ def write(kea: Path, given: str | None = None) -> tuple[int, str]:
         path=str(kea / "kea/leases"),
         others=[str(kea / f"kea/leases{end}") for end in (".1", ".2", ".done")],
         aside=str(kea / "state/aside"),
-        user=USER,
     )
-    status, _, words = run(script, file_transfer.write_input(CONTENT) if given is None else given)
+    status, _, words = run(
+        for_this_machine(script), file_transfer.write_input(CONTENT) if given is None else given
+    )
     return status, words
 
 
@@ -412,10 +411,9 @@ def test_a_failure_in_between_leaves_what_was_there_or_the_new_file(
         path=str(kea / "kea/leases"),
         others=[str(kea / f"kea/leases{end}") for end in (".1", ".2", ".done")],
         aside=str(kea / "state/broken"),
-        user=USER,
     )
 
-    status, _, words = run(script, file_transfer.write_input(CONTENT), programs)
+    status, _, words = run(for_this_machine(script), file_transfer.write_input(CONTENT), programs)
 
     assert status != 0
     assert "No space left on device" in words

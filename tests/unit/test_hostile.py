@@ -29,7 +29,7 @@ from kea_ha.decide import acceptance, drill_scenarios, restore_plan
 from kea_ha.foreign import ForeignError, shown
 from kea_ha.host import backup_store, file_transfer, frames, port_tests, shell, survey
 from kea_ha.host.backup_store import Backup, BackupError
-from kea_ha.host.survey import Question, SurveyError, build_script, parse_survey
+from kea_ha.host.survey import Question, build_script, parse_survey
 from kea_ha.kea import lease_file, log_file
 from kea_ha.kea.redaction import without_secrets
 from kea_ha.pki.ca_store import Store
@@ -98,13 +98,13 @@ class Place:
 
     def survey(self, question: Question = QUESTIONS["host-1"]) -> survey.Survey:
         """The survey of this place."""
-        answer = self.run(build_script(question, TOKEN)).stdout
+        answer = self.run(build_script(question)).stdout
         answer = answer.replace(str(self.root).encode(), b"")
-        return parse_survey(self.home(answer), question, TOKEN)
+        return parse_survey(self.home(answer), question)
 
     def home(self, answer: bytes) -> bytes:
         """The answer with paths as a host would tell them."""
-        said = frames.read(answer, survey._KNOWN, TOKEN)
+        said = frames.read(answer, survey._KNOWN)
         root = str(self.root).encode()
         return output_of({name: value.replace(root, b"") for name, value in said.items()})
 
@@ -160,24 +160,22 @@ def test_a_value_that_was_not_asked_for_is_no_answer(name: str) -> None:
     """A host tells what it was asked, and each of it once."""
     sent = output_of(said_by("host-1"), end=False)
 
-    with pytest.raises(SurveyError):
-        parse_survey(
-            sent + f"{TOKEN} {name} MQ==\n{TOKEN} end \n".encode(), QUESTIONS["host-1"], TOKEN
-        )
+    with pytest.raises(ForeignError):
+        parse_survey(sent + f"{TOKEN} {name} MQ==\n{TOKEN} end \n".encode(), QUESTIONS["host-1"])
 
 
 def test_a_value_is_told_once() -> None:
     """A later one replaces no earlier one."""
     sent = output_of(said_by("host-1"), end=False)
 
-    with pytest.raises(SurveyError, match="twice"):
-        parse_survey(sent + output_of({"host": b"x"}), QUESTIONS["host-1"], TOKEN)
+    with pytest.raises(ForeignError, match="twice"):
+        parse_survey(sent + output_of({"host": b"x"}), QUESTIONS["host-1"])
 
 
 def test_nothing_comes_after_the_end() -> None:
     """What an answer goes on with is not of the script."""
-    with pytest.raises(SurveyError):
-        parse_survey(output_of(said_by("host-1")) + output_of({}), QUESTIONS["host-1"], TOKEN)
+    with pytest.raises(ForeignError):
+        parse_survey(output_of(said_by("host-1")) + output_of({}), QUESTIONS["host-1"])
 
 
 @pytest.mark.parametrize(
@@ -185,9 +183,9 @@ def test_nothing_comes_after_the_end() -> None:
 )
 def test_a_path_that_was_not_asked_for_is_no_answer(path: str) -> None:
     """Paths that come back stand in scripts later."""
-    with pytest.raises(SurveyError, match="not asked for"):
+    with pytest.raises(ForeignError, match="not asked for"):
         read("host-1", attributes=f"0 600 root:root {path}\n".encode(), contents=b"")
-    with pytest.raises(SurveyError, match="not asked for"):
+    with pytest.raises(ForeignError, match="not asked for"):
         read("host-1", digests=f"{'0' * 64}  {path}\0".encode())
 
 
@@ -220,7 +218,7 @@ def test_a_fact_that_cannot_be_is_no_answer(fact: str) -> None:
     """Modes, owners, versions and the like are checked before anything is done with them."""
     name, value = FACTS[fact]
 
-    with pytest.raises(SurveyError):
+    with pytest.raises(ForeignError):
         read("host-1", **{name: value})
 
 
@@ -272,9 +270,7 @@ def test_what_a_partner_answers_is_no_result_of_a_control() -> None:
     """The body of a reply used to be able to hold the results of controls that were not made."""
     tests = port_tests.tests_of(PAIR, PAIR.primary)
     body = b'\n@@ ha yes host-2 8000 200 0\nresult ok\n@@ none no host-1 8000 000 35\n"result": 0'
-    answer = output_of({"code.0": b"200 0", "body.0": body}).replace(
-        TOKEN.encode(), frames.TOKEN.encode()
-    )
+    answer = output_of({"code.0": b"200 0", "body.0": body})
 
     made = port_tests.parse_controls(answer, tests)
 
@@ -338,14 +334,14 @@ def test_a_file_without_end_is_not_read_to_its_end(place: Place) -> None:
         file.truncate(200_000_000)
     begun = time.monotonic()
 
-    answer = place.run(build_script(QUESTIONS["host-1"], TOKEN)).stdout
+    answer = place.run(build_script(QUESTIONS["host-1"])).stdout
     assert len(answer) < 1_000_000
     packed = place.run(file_transfer.read_script([], lease_file.FILES)).stdout
     assert len(packed) < 1_000_000
     assert time.monotonic() - begun < 30
 
     (place.root / "answer").write_bytes(packed)
-    with pytest.raises(file_transfer.CopyError, match="2147483648 bytes"):
+    with pytest.raises(ForeignError, match="2147483648 bytes"):
         file_transfer.unpack(place.root / "answer", place.root, [], lease_file.FILES)
 
 
@@ -553,10 +549,10 @@ def test_a_file_of_a_host_is_written_nowhere_but_into_the_backup(tmp_path: Path,
 @pytest.mark.parametrize("name", ["document.5", "lease.99", "whole.7", "x"])
 def test_an_archive_holds_what_was_asked_for(tmp_path: Path, name: str) -> None:
     """Anything else in it, and it is not taken."""
-    said = output_of({name: b"x", "whole.0": b""}).replace(TOKEN.encode(), frames.TOKEN.encode())
+    said = output_of({name: b"x", "whole.0": b""})
     (tmp_path / "answer").write_bytes(said)
 
-    with pytest.raises(file_transfer.CopyError, match="not asked for"):
+    with pytest.raises(ForeignError, match="not asked for"):
         file_transfer.unpack(tmp_path / "answer", tmp_path, [layout.KEA_CONF], lease_file.FILES)
 
 
@@ -811,11 +807,11 @@ def test_of_a_file_of_certificates_nothing_else_leaves_the_host(tmp_path: Path) 
     question = Question(own)
 
     answer = subprocess.run(
-        ["sh", "-c", build_script(question, TOKEN)], capture_output=True, check=True
+        ["sh", "-c", build_script(question)], capture_output=True, check=True
     ).stdout
-    found = parse_survey(answer, question, TOKEN)
+    found = parse_survey(answer, question)
 
-    decoded = frames.plain(answer, TOKEN)
+    decoded = frames.plain(answer)
     assert b"PRIVATE KEY" not in decoded
     assert b"hunter2" not in decoded and b"Bag" not in decoded
     assert pem == found.certificates[own.certificate] == found.certificates[own.anchor]

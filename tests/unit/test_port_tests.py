@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kea_ha import layout
-from kea_ha.host import frames, port_tests
+from kea_ha.host import port_tests
 from kea_ha.host.port_tests import Control, parse_controls, try_command
 from kea_ha.pki.ca_store import Store
 from tests.unit.identities import csr, key_pem, new_key
@@ -35,7 +35,7 @@ def negative(who: str) -> port_tests.Test:
 def answer(*controls_: dict[str, bytes], end: bool = True) -> bytes:
     """What the script printed: of each control what curl ended with, and what else it told."""
     said = {f"{name}.{n}": value for n, one in enumerate(controls_) for name, value in one.items()}
-    return output_of(said, end=end, token=frames.TOKEN)
+    return output_of(said, end=end)
 
 
 def only(test: port_tests.Test, **said: bytes) -> Control:
@@ -150,8 +150,8 @@ def test_on_the_wire_it_tells_answered_from_refused_from_undecided(
     key = new_key()
     (tls / "ha.key").write_text(key_pem(key))
     (tls / "ha.crt").write_text(store.sign_peer(csr(key), name="host-1", address="127.0.0.1"))
-    (tls / "ha-ca.crt").write_text(store.peers_anchor_pem)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=store.peers_anchor_pem)
+    (tls / "ha-ca.crt").write_text(store.peers.trusted)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=store.peers.trusted)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(tls / "ha.crt", tls / "ha.key")
     with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -233,9 +233,9 @@ def ask(store: Store, port: int, anchor: str | None) -> Control:
 
 def test_the_api_client_is_answered_where_its_ca_is_trusted(store: Store, tmp_path: Path) -> None:
     """And says over which TLS."""
-    context = serving_context(store, tmp_path, trusts=store.api_anchor_pem)
+    context = serving_context(store, tmp_path, trusts=store.api.trusted)
     with server(context, http([{"result": 0}])) as port:
-        control = ask(store, port, store.api_anchor_pem)
+        control = ask(store, port, store.api.trusted)
 
     assert ("answered", "TLSv1.3") == (control.outcome, control.tls)
 
@@ -244,7 +244,7 @@ def test_the_api_client_is_refused_where_only_the_peers_ca_is_trusted(
     store: Store, tmp_path: Path
 ) -> None:
     """The HA listener's view of an API certificate."""
-    context = serving_context(store, tmp_path, trusts=store.peers_anchor_pem)
+    context = serving_context(store, tmp_path, trusts=store.peers.trusted)
     with server(context, http([{"result": 0}])) as port:
         control = ask(store, port, None)
 
@@ -258,16 +258,16 @@ def test_an_answer_that_is_no_success_is_undecided(
     store: Store, tmp_path: Path, answer: bytes
 ) -> None:
     """Through good TLS, but not what was asked for."""
-    context = serving_context(store, tmp_path, trusts=store.api_anchor_pem)
+    context = serving_context(store, tmp_path, trusts=store.api.trusted)
     with server(context, answer) as port:
-        assert "undecided" == ask(store, port, store.api_anchor_pem).outcome
+        assert "undecided" == ask(store, port, store.api.trusted).outcome
 
 
 def test_a_server_of_another_ca_is_undecided(store: Store, tmp_path: Path) -> None:
     """It is not the server that was to be asked."""
-    context = serving_context(store, tmp_path, trusts=store.api_anchor_pem)
+    context = serving_context(store, tmp_path, trusts=store.api.trusted)
     with server(context, http([{"result": 0}])) as port:
-        control = ask(store, port, store.peers_anchor_pem)
+        control = ask(store, port, store.peers.trusted)
 
     assert "undecided" == control.outcome
 
@@ -277,4 +277,4 @@ def test_no_connection_is_undecided(store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
-    assert "undecided" == ask(store, port, store.api_anchor_pem).outcome
+    assert "undecided" == ask(store, port, store.api.trusted).outcome

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kea_ha.foreign import ForeignError
 from kea_ha.kea.status import (
     PRIMARY,
     STANDBY,
     ExpectedPair,
     ServerStatus,
-    StatusError,
     Threads,
     explain_state,
     judge_link,
@@ -268,33 +268,33 @@ def test_an_answer_that_lacks_what_we_must_know_is_an_error(
         if isinstance(holder, list):
             holder = holder[0]
     del holder[path[-1]]
-    with pytest.raises(StatusError, match=path[-1]):
+    with pytest.raises(ForeignError, match=path[-1]):
         parse_status(answer)
 
 
 @pytest.mark.parametrize("path", REQUIRED, ids=".".join)
 @pytest.mark.parametrize("wrong", [None, [1], 1.5, {"a": 1}], ids=str)
 def test_an_answer_of_another_kind_is_an_error(path: tuple[str, ...], wrong: object) -> None:
-    with pytest.raises(StatusError):
+    with pytest.raises(ForeignError):
         changed("2.6.3", "primary", *path, to=wrong)
 
 
 def test_a_truth_is_not_a_count() -> None:
-    with pytest.raises(StatusError):
+    with pytest.raises(ForeignError):
         changed("2.6.3", "primary", "uptime", to=True)
-    with pytest.raises(StatusError):
+    with pytest.raises(ForeignError):
         changed("2.6.3", "primary", *HA, "remote", "in-touch", to=1)
 
 
 def test_a_refusal_is_told_in_keas_words() -> None:
-    with pytest.raises(StatusError, match="'status-get' command not supported"):
+    with pytest.raises(ForeignError, match="'status-get' command not supported"):
         parse_status({"result": 2, "text": "'status-get' command not supported"})
 
 
 def test_two_relationships_are_not_ours_to_judge() -> None:
     answer = reply("3.0.4", "primary")
     answer["arguments"]["high-availability"] *= 2
-    with pytest.raises(StatusError, match="2 HA relationships"):
+    with pytest.raises(ForeignError, match="2 HA relationships"):
         parse_status(answer)
 
 
@@ -307,17 +307,17 @@ json_values = st.recursive(
 
 @given(answer=json_values)
 def test_no_answer_whatever_does_more_than_fail(answer: object) -> None:
-    with pytest.raises(StatusError):
+    with pytest.raises(ForeignError):
         parse_status(answer)
 
 
 @given(data=st.data(), value=json_values)
 def test_no_change_to_an_answer_does_more_than_fail(data: st.DataObject, value: object) -> None:
-    """Either it is still understood, and can be judged, or it is a StatusError."""
+    """Either it is still understood, and can be judged, or it is a ForeignError."""
     path = data.draw(st.sampled_from(REQUIRED))
     try:
         odd = changed("3.0.4", "primary", *path, to=copy.deepcopy(value))
-    except StatusError:
+    except ForeignError:
         return
     judge_link(odd, HEARTBEAT)
     judge_pair(odd, status("3.0.4", "standby"), EXPECTED)

@@ -22,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kea_ha import layout
-from kea_ha.host.survey import UNITS, Question, Survey, SurveyError, build_script, parse_survey
+from kea_ha.foreign import ForeignError
+from kea_ha.host.survey import UNITS, Question, Survey, build_script, parse_survey
 from kea_ha.kea import lease_file, log_file
 from kea_ha.settings.model import OwnCertificates
 from tests.unit.identities import certificate, key_pem, new_key, public_pem
@@ -43,7 +44,7 @@ ANSWER = output_of(said_by("host-1"))
 
 
 def parsed(answer: bytes) -> Survey:
-    return parse_survey(answer, QUESTIONS["host-1"], TOKEN)
+    return parse_survey(answer, QUESTIONS["host-1"])
 
 
 # What a host of the lab printed --------------------------------------------------------------
@@ -122,7 +123,7 @@ def test_a_secret_is_known_to_be_there_and_not_read() -> None:
 @given(st.integers(min_value=0, max_value=len(ANSWER.rstrip())))
 def test_an_answer_that_is_cut_short_is_no_answer(length: int) -> None:
     """Half a survey would be taken for a host on which things are missing."""
-    with pytest.raises(SurveyError):
+    with pytest.raises(ForeignError):
         parsed(ANSWER[:length])
 
 
@@ -148,7 +149,7 @@ def test_words_around_the_values_are_no_facts(chatter: bytes) -> None:
 
 def test_chatter_without_an_end_of_its_line_is_no_other_answer() -> None:
     """The value behind it is lost by it: no host is read without one."""
-    with pytest.raises(SurveyError):
+    with pytest.raises(ForeignError):
         parsed(b"Welcome! " + ANSWER)
 
 
@@ -156,7 +157,7 @@ def test_what_was_told_twice_or_was_not_asked_for_is_no_answer() -> None:
     """One of the two would be somebody else's."""
     said = said_by("host-1")
     for more in ({"firewall": b""}, {"secrets": b""}, {"conf.99999999999": b""}):
-        with pytest.raises(SurveyError):
+        with pytest.raises(ForeignError):
             parsed(output_of(more, end=False) + output_of(said))
 
 
@@ -176,7 +177,7 @@ def test_a_unit_that_is_not_shown_is_not_taken_for_another(gap: int) -> None:
     blocks = said_by("host-1")["units"].split(b"\n\n")
     del blocks[gap]
 
-    with pytest.raises(SurveyError):
+    with pytest.raises(ForeignError):
         read("host-1", units=b"\n\n".join(blocks))
 
 
@@ -221,7 +222,7 @@ def test_files_that_change_while_root_reads_them_are_no_answer() -> None:
     """All come in one go: what one has less would be taken from the beginning of the next."""
     contents = said_by("host-1")["contents"]
     for changed in (contents + b"x", contents[:-1], b""):
-        with pytest.raises(SurveyError, match="changed while it was read"):
+        with pytest.raises(ForeignError, match="changed while it was read"):
             read("host-1", contents=changed)
 
 
@@ -241,7 +242,7 @@ def test_what_a_shell_could_take_for_more_than_a_word_is_not_read(
     said = said_by("host-1")[name]
     assert told in said
 
-    with pytest.raises(SurveyError, match="no version"):
+    with pytest.raises(ForeignError, match="no version"):
         read("host-1", **{name: said.replace(told, forged)})
 
 
@@ -261,7 +262,7 @@ def test_an_interface_that_no_script_could_be_given_is_left_out(name: str) -> No
 @pytest.mark.parametrize("told", [b"5", b"null", b"true", b"[", b"words"])
 def test_what_tells_of_no_interfaces_is_no_answer(told: bytes) -> None:
     """Nothing would be known of how the host is reached."""
-    with pytest.raises(SurveyError):
+    with pytest.raises(ForeignError):
         read("host-1", interfaces=told)
 
 
@@ -291,19 +292,19 @@ def survey_here(question: Question | None = None, **places: str) -> tuple[Survey
     ``places``: attributes of ``layout``, with where those paths are here.
     """
     question = question or Question()
-    script = build_script(question, TOKEN)
+    script = build_script(question)
     for name, here in places.items():
         script = script.replace(getattr(layout, name), here)
     sent = values(printed(script))
     for name, here in places.items():
         path = getattr(layout, name).encode()
         sent = {key: value.replace(here.encode(), path) for key, value in sent.items()}
-    return parse_survey(output_of(sent), question, TOKEN), b"\n".join(sent.values())
+    return parse_survey(output_of(sent), question), b"\n".join(sent.values())
 
 
 def test_the_script_says_all_it_has_to_on_a_host_without_anything() -> None:
     """Where no Kea, no systemd and no certificate is, they are reported missing: no failure."""
-    survey = parse_survey(printed(build_script(Question(), TOKEN)), Question(), TOKEN)
+    survey = parse_survey(printed(build_script(Question())), Question())
 
     assert survey.cpus >= 1
     assert survey.interface_with("127.0.0.1") is not None
