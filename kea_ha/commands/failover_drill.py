@@ -30,7 +30,7 @@ from kea_ha.decide import drill_report, drill_scenarios
 from kea_ha.decide.drill_report import Figures, Report, Scenario
 from kea_ha.decide.drill_scenarios import Kind, Told
 from kea_ha.foreign import ForeignError
-from kea_ha.host import desired_state, frames, put_back_timer, shell
+from kea_ha.host import desired_state, put_back_timer, shell
 from kea_ha.host.survey import parse_interfaces
 from kea_ha.kea import lease_file
 from kea_ha.kea.lease_file import LeaseFileError
@@ -45,6 +45,7 @@ from kea_ha.session.remote import (
     need,
     reconnect,
     say,
+    value_of,
     wait_until,
 )
 from kea_ha.session.surveys import authorities_at_hand, files_of, host_of, look_at, unit_of
@@ -267,16 +268,13 @@ class _Drill:
     def _start_clients(self) -> str:
         what = f"{self._probe.name} cannot be probed from"
         remedy = "it has to have Python, and an address in a subnet that the pair serves"
-        answer = ask(
-            self._probe,
-            f"{frames.prelude()}rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; "
+        script = (
+            f"rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; "
             "command -v python3 >/dev/null || { echo 'no python3 there' >&2; exit 1; }\n"
-            f"ip -j -4 addr show | put interfaces\n{frames.finish()}",
+            "ip -j -4 addr show | put interfaces"
         )
         try:
-            if not answer.ok:
-                raise ForeignError(answer.words)
-            told = frames.read(answer.stdout, ["interfaces"]).get("interfaces", b"")
+            told = value_of(self._probe, script, "interfaces")
             network = drill_scenarios.network_of(self.pair, parse_interfaces(told))
         except ForeignError as error:
             raise Refusal(f"{what}: {error}", remedy) from error
@@ -332,14 +330,14 @@ class _Drill:
         wait_until(missing, timeout_s=120, what=f"waited in vain until {what}", remedy=AGAIN)
 
     def _acks(self) -> int:
-        said = self._value(f"head -c 20 {_PLACE}/acks").strip()
+        said = _printed(self._probe, f"head -c 20 {_PLACE}/acks").strip()
         return int(said) if foreign.is_number(foreign.text(said)) else 0
 
     def _told(self) -> Told:
         told: list[bytes] = []
 
         def missing() -> str:
-            told.append(self._value(f"cat {_PLACE}/told"))
+            told.append(_printed(self._probe, f"cat {_PLACE}/told"))
             return "" if told[-1].strip() else "the last clients are waited for"
 
         wait_until(missing, timeout_s=90, what="the clients do not come to an end", remedy=AGAIN)
@@ -347,10 +345,6 @@ class _Drill:
             return Told.read(told[-1])
         except ForeignError as error:
             raise Refusal(f"what the clients told cannot be read: {error}", AGAIN) from error
-
-    def _value(self, command: str) -> bytes:
-        """What a command prints on the host to probe from; nothing when it does not tell."""
-        return value_of(self._probe, command)
 
     def _lost(self, told: Told) -> int:
         """How many of the leases that were given a server does not have, on either.
@@ -363,12 +357,9 @@ class _Drill:
         )
         lost = 0
         for node in self.pair.nodes:
-            script = frames.prelude() + shell.READING + _MISSING_LEASES + frames.finish()
-            answer = ask(host_of(node), script, stdin=held, timeout_s=300)
+            script = shell.READING + _MISSING_LEASES
             try:
-                if not answer.ok:
-                    raise ForeignError(answer.words)
-                found = frames.read(answer.stdout, ["missing"]).get("missing", b"")
+                found = value_of(host_of(node), script, "missing", stdin=held, timeout_s=300)
             except ForeignError as error:
                 raise Refusal(f"{node.name} does not tell its leases: {error}", AGAIN) from error
             lost += len({*foreign.text(found).split()} & set(twice))
@@ -577,11 +568,10 @@ def _words_of(do: Callable[[Node, bool], str], node: Node, back: bool) -> str:
             return refusal.why
 
 
-def value_of(on: Host, command: str) -> bytes:
+def _printed(on: Host, command: str) -> bytes:
     """What a command prints on a host; nothing when it does not tell."""
-    answer = ask(on, f"{frames.prelude()}{command} 2>/dev/null | put value\n{frames.finish()}")
     try:
-        return frames.read(answer.stdout, ["value"]).get("value", b"")
+        return value_of(on, f"{command} 2>/dev/null | put value", "value")
     except ForeignError:
         return b""
 
@@ -589,7 +579,7 @@ def value_of(on: Host, command: str) -> bytes:
 def _skew(on: Host) -> float:
     """A host's clock less this machine's, in seconds."""
     before = time.time()
-    said = foreign.text(value_of(on, "date +%s.%N")).strip()
+    said = foreign.text(_printed(on, "date +%s.%N")).strip()
     after = time.time()
     if not re.fullmatch(r"[0-9]{9,11}\.[0-9]{9}", said):
         raise Refusal(f"{on.name} does not tell its time", AGAIN)
