@@ -494,9 +494,7 @@ class _Drill:
         if self.kind.back:
             begun = fault = repaired
         skew = _skew(self._probe)
-        acks = [(at - skew, server) for at, server in told.acks]
         until = told.last_arrival - skew
-        names = {node.address: node.name for node in self.pair.nodes}
         expected = drill_scenarios.implied(self.pair, self.kind)
         surveys = {node.name: look_at(node, anew=True) for node in self.pair.nodes}
         states = {}
@@ -515,11 +513,18 @@ class _Drill:
             else iter(()),
             None,
         )
+        acks = {
+            node.name: tuple(
+                round(at - skew - begun, 3)
+                for at, server in told.acks
+                if server == node.address and at - skew >= begun
+            )
+            for node in self.pair.nodes
+        }
+        gap_begin, gap_end = drill_report.longest_gap(acks, until - begun)
         figures = Figures(
             clients=told.clients,
-            longest_gap_s=drill_scenarios.longest_gap(
-                [begun, *(at for at, _ in acks if at > begun)], until
-            ),
+            longest_gap_s=gap_end - gap_begin,
             longest_wait_s=max(told.waits, default=0.0),
             unserved=len(told.unserved),
             until_partner_down_s=down,
@@ -543,12 +548,7 @@ class _Drill:
             fault_s=fault - begun,
             repair_s=repaired - begun,
             accepted_s=accepted - begun if accepted else None,
-            acks={
-                name: tuple(
-                    round(at - begun, 3) for at, server in acks if server == address and at >= begun
-                )
-                for address, name in names.items()
-            },
+            acks=acks,
             states=states,
             figures=figures,
             implied=expected,

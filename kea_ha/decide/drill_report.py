@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ class Figures:
     clients: int
     """How many asked."""
     longest_gap_s: float
-    """Longest time between two ACKs of the pair."""
+    """Longest time without an ACK of the pair, as `longest_gap` has it."""
     longest_wait_s: float
     """Longest time that one client waited for its ACK."""
     unserved: int
@@ -71,7 +71,7 @@ class Scenario:
     findings: tuple[str, ...]
     """Why it did not pass; empty when it did."""
     seconds: float
-    """The length of its time line."""
+    """The length of its time line: until the last client began to ask."""
     fault_s: float
     repair_s: float | None
     accepted_s: float | None
@@ -113,13 +113,14 @@ class Report:
         return bool(self.scenarios) and all(one.passed for one in self.scenarios)
 
 
-def longest_gap(acks: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
-    """Begin and end (s) of the longest time between two ACKs of the pair, whoever sent them.
+def longest_gap(acks: Mapping[str, Iterable[float]], until: float) -> tuple[float, float]:
+    """Begin and end (s) of the longest time without an ACK of the pair, whoever sent them.
 
-    None with fewer than two. It is what the pictures mark.
+    From the begin of the time line until the last client began to ask: when nobody was answered
+    until then, that counts, too. The figure is its length, and the pictures mark it.
     """
-    moments = sorted(moment for of_host in acks.values() for moment in of_host)
-    return max(pairwise(moments), key=lambda pair: pair[1] - pair[0], default=None)
+    moments = sorted(one for of_host in acks.values() for one in of_host if 0.0 < one < until)
+    return max(pairwise((0.0, *moments, max(until, 0.0))), key=lambda gap: gap[1] - gap[0])
 
 
 # --- to files and back -----------------------------------------------------------------------
@@ -414,7 +415,7 @@ class _Picture:
     lanes: tuple[_Lane, ...]
     marks: tuple[_Mark, ...]
     ticks: tuple[_Mark, ...]
-    gap: _Gap | None
+    gap: _Gap
     span: str
     """How many bars make up its width."""
     bar_s: str
@@ -504,11 +505,8 @@ def _picture(report: Report, scenario: Scenario) -> _Picture:
     )
 
 
-def _gap(scenario: Scenario, end: float) -> _Gap | None:
-    found = longest_gap(scenario.acks)
-    if found is None:
-        return None
-    begin, until = found
+def _gap(scenario: Scenario, end: float) -> _Gap:
+    begin, until = longest_gap(scenario.acks, scenario.seconds)
     middle = (begin + until) / 2 / end
     if middle < 0.25:
         anchor, at = "start", begin

@@ -361,12 +361,6 @@ def _word(told: object) -> str:
     raise ForeignError(f"the clients told {foreign.cut(repr(told), 40)} for an address")
 
 
-def longest_gap(acks: Iterable[float], until: float) -> float:
-    """The longest time between two ACKs, while clients asked: until the last one began, in s."""
-    times = [*(one for one in acks if one < until), until]
-    return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-
-
 def network_of(pair: Pair, interfaces: Iterable[Interface]) -> tuple[str, Subnet] | None:
     """The card with which a host is in a subnet of the pair, and that subnet."""
     for one in interfaces:

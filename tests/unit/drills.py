@@ -27,7 +27,7 @@ def acks(spans: Mapping[tuple[float, float], float], seed: int = 1) -> tuple[flo
 
 def measured(scenario: Scenario) -> Scenario:
     """The scenario with the gap that its ACKs show, and as many clients as ACKs and unserved."""
-    begin, until = longest_gap(scenario.acks) or (0.0, 0.0)
+    begin, until = longest_gap(scenario.acks, scenario.seconds)
     answered = sum(map(len, scenario.acks.values()))
     figures = replace(
         scenario.figures,

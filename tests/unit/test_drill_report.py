@@ -28,7 +28,7 @@ from kea_ha.decide.drill_report import (
     to_html,
     to_json,
 )
-from tests.unit.drills import LINK_CUT, PRIMARY_KILLED, REPORT, STANDBY_KILLED, acks
+from tests.unit.drills import LINK_CUT, PRIMARY_KILLED, REPORT, STANDBY_KILLED, acks, measured
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}&amp;</style>]]>"
 
@@ -185,16 +185,26 @@ def written(value: float | None) -> str:
     return drill_report.NO_FIGURE if value is None else f"{value:.1f} s"
 
 
-def test_the_picture_marks_the_gap_that_was_measured() -> None:
-    """Between any two ACKs of the pair, also when another host sent the second."""
-    gap = drill_report.longest_gap({"a": (1.0, 2.0, 9.0), "b": (5.5,)})
+@pytest.mark.parametrize(
+    "answered",
+    [
+        *(scenario.acks for scenario in REPORT.scenarios),
+        {"host-1": acks({(0, 30): 20}), "host-2": ()},
+        {"host-1": acks({(0, 30): 20}), "host-2": (300.0,)},
+        {"host-1": acks({(200, 240): 20})},
+        {"host-1": (), "host-2": ()},
+    ],
+)
+def test_picture_and_table_have_the_same_gap(answered: dict[str, tuple[float, ...]]) -> None:
+    """Also of a pair that fell silent for good, or did not answer at first."""
+    scenario = measured(replace(PRIMARY_KILLED, acks=answered))
+    gap = written(scenario.figures.longest_gap_s)
+    row = drill_report.table(only(scenario))[2]
+    text = Page(to_html(only(scenario))).text
 
-    assert (2.0, 5.5) == drill_report.longest_gap({"a": (1.0, 2.0, 9.0), "b": (5.5, 6.0)})
-    assert gap in ((2.0, 5.5), (5.5, 9.0))
-    assert None is drill_report.longest_gap({"a": (1.0,), "b": ()})
-    for scenario in REPORT.scenarios:
-        said = f"no ACK for {written(scenario.figures.longest_gap_s)}"
-        assert said in Page(to_html(only(scenario))).text
+    assert gap == re.split(r" {2,}", row)[2]
+    assert f"no ACK for {gap}" in text
+    assert f"No ACK for {gap}, from " in text
 
 
 def test_a_gap_is_empty_in_the_picture_and_thousands_of_acks_are_few_bars() -> None:

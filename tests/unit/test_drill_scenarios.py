@@ -34,11 +34,13 @@ GOOD = Figures(
 
 
 def test_the_longest_gap_is_between_two_acks_while_clients_asked() -> None:
-    acks = [1.0, 1.1, 4.1, 4.2, 90.0]
-    assert 3.0 == pytest.approx(drill_scenarios.longest_gap(acks, until=5.0))
-    # When nobody was answered until the end, that counts, too.
-    assert 5.8 == pytest.approx(drill_scenarios.longest_gap(acks, until=10.0))
-    assert 0.0 == drill_scenarios.longest_gap([], until=3.0)
+    """Of any two ACKs of the pair, also when another host sent the second."""
+    acks = {"a": (1.0, 4.1, 90.0), "b": (1.1, 4.2)}
+    assert (1.1, 4.1) == drill_report.longest_gap(acks, 5.0)
+    # When nobody was answered at first, or until the end, that counts, too.
+    assert (4.2, 10.0) == drill_report.longest_gap(acks, 10.0)
+    assert (0.0, 4.5) == drill_report.longest_gap({"a": (4.5, 5.0), "b": ()}, 6.0)
+    assert (0.0, 3.0) == drill_report.longest_gap({"a": (), "b": ()}, 3.0)
 
 
 def test_with_the_fast_profile_a_failover_takes_five_seconds_at_most() -> None:
