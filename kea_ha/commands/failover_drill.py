@@ -25,9 +25,10 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from kea_ha import foreign, layout
+from kea_ha.commands import drill_page
 from kea_ha.commands.rolling_change import await_health
-from kea_ha.decide import drill_report, drill_scenarios
-from kea_ha.decide.drill_report import Figures, Report, Scenario
+from kea_ha.decide import drill_results, drill_scenarios
+from kea_ha.decide.drill_results import Figures, Report, Scenario
 from kea_ha.decide.drill_scenarios import Kind, Told
 from kea_ha.foreign import ForeignError
 from kea_ha.host import desired_state, put_back_timer, shell
@@ -147,7 +148,7 @@ def report(*, pair: Pair, names: tuple[str, ...]) -> Outcome:
     if host.name != pair.primary.name or not done:
         return "done once for the pair"
     page, made = _write(pair, done)
-    for line in drill_report.table(made):
+    for line in drill_page.table(made):
         say(f"    {line}")
     left_out = [name for name in names if name not in {one.name for one in done}]
     if left_out or not made.passed:
@@ -183,7 +184,7 @@ def _write(pair: Pair, done: Sequence[Scenario]) -> tuple[Path, Report]:
         roles={node.name: node.role for node in pair.nodes},
         scenarios=tuple(done),
     )
-    page, data = drill_report.write(drill_report.REPORTS_DIR, made)
+    page, data = drill_page.write(drill_page.REPORTS_DIR, made)
     RUN.warn(pair, f"the report: {page} (and {data})")
     return page, made
 
@@ -455,7 +456,7 @@ class _Drill:
 
     def _await_transition(self, node: Node, state: str, since: float, patience_s: float) -> None:
         def missing() -> str:
-            seen = drill_scenarios.transitions(look_at(node, anew=True), self._on(node, since))
+            seen = drill_results.transitions(look_at(node, anew=True), self._on(node, since))
             there = state in (name for _, name in seen)
             return "" if there else f"{node.name} is not in {state} yet"
 
@@ -499,8 +500,8 @@ class _Drill:
         surveys = {node.name: look_at(node, anew=True) for node in self.pair.nodes}
         states = {}
         for node in self.pair.nodes:
-            changes = drill_scenarios.transitions(surveys[node.name], self._on(node, begun))
-            first = drill_scenarios.state_at(surveys[node.name], self._on(node, begun))
+            changes = drill_results.transitions(surveys[node.name], self._on(node, begun))
+            first = drill_results.state_at(surveys[node.name], self._on(node, begun))
             line = [(0.0, first or HOT_STANDBY)]
             if node in drill_scenarios.victims(self.pair, self.kind) and self.kind.down:
                 line.append((fault - begun, "no answer"))
@@ -521,7 +522,7 @@ class _Drill:
             )
             for node in self.pair.nodes
         }
-        gap_begin, gap_end = drill_report.longest_gap(acks, until - begun)
+        gap_begin, gap_end = drill_results.longest_gap(acks, until - begun)
         figures = Figures(
             clients=told.clients,
             longest_gap_s=gap_end - gap_begin,
@@ -539,7 +540,7 @@ class _Drill:
                 foreign.shown(one)
                 for one in (
                     *self.missed,
-                    *drill_scenarios.findings(
+                    *drill_results.findings(
                         self.pair, self.kind, figures, expected, missing=missing
                     ),
                 )
@@ -553,7 +554,7 @@ class _Drill:
             figures=figures,
             implied=expected,
             log_ids={
-                node.name: drill_scenarios.log_ids(surveys[node.name], self._on(node, begun))
+                node.name: drill_results.log_ids(surveys[node.name], self._on(node, begun))
                 for node in self.pair.nodes
             },
         )

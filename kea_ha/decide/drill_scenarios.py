@@ -6,17 +6,15 @@ imply (Kea ARM, "High Availability State Machine"; the rule is ``shouldPartnerDo
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 from kea_ha import foreign, layout
-from kea_ha.decide.drill_report import Figures, Implied
 from kea_ha.foreign import ForeignError
 from kea_ha.host import put_back_timer
-from kea_ha.host.survey import Interface, Survey
-from kea_ha.kea import log_file, status
+from kea_ha.host.survey import Interface
+from kea_ha.kea import status
 from kea_ha.kea.lease_file import LeaseSet
 from kea_ha.settings.model import Node, Pair, Subnet
 
@@ -246,6 +244,16 @@ def _words(names: Mapping[str, object]) -> dict[str, object]:
     return {name: foreign.quoted(str(value)) for name, value in names.items()}
 
 
+@dataclass(frozen=True)
+class Implied:
+    """What Kea's settings make of it; None where they do not say."""
+
+    longest_gap_s: float | None
+    until_partner_down_s: float | None
+    words: str
+    """Which delay adds what."""
+
+
 def implied(pair: Pair, kind: Kind) -> Implied:
     """How long the settings say that clients wait, and why."""
     settings = pair.settings
@@ -386,80 +394,3 @@ def free_addresses(subnet: Subnet, held: LeaseSet, now: float) -> int:
 
 #: What a lease file has of a lease that never ends, and of what became of one.
 _FOR_EVER, _HELD, _DECLINED = 0xFFFFFFFF, 0, 1
-
-
-def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:
-    """The host's changes of HA state after a moment, by its own log and clock: epoch s, state."""
-    logged = ((at, log_file.entered(line)) for at, line in _logged(survey))
-    return tuple((at, state) for at, state in logged if state and at >= since)
-
-
-def state_at(survey: Survey, moment: float) -> str:
-    """The HA state that the host was in at a moment, by its own log and clock; empty if unknown."""
-    before = [state for at, state in transitions(survey, 0.0) if at <= moment]
-    return before[-1] if before else ""
-
-
-def log_ids(survey: Survey, since: float) -> Mapping[str, int]:
-    """How often each message of high availability was logged since a moment."""
-    found = (line.id for at, line in _logged(survey) if at >= since)
-    # A dict: of its subclasses dataclasses.asdict, by which reports are written, makes nonsense.
-    return dict(Counter(name for name in found if name.startswith("HA_")))
-
-
-def _logged(survey: Survey) -> list[tuple[float, log_file.LogLine]]:
-    """The lines of the host's log with their moments by its own clock, epoch s.
-
-    None is later than what follows it: of a server whose clock was ahead it is not known better.
-    """
-    # The log has local time; the survey was made at one moment of both.
-    offset = survey.epoch - survey.local.timestamp()
-    lines = survey.log
-    moments, latest = [], survey.epoch
-    for line in reversed(lines):
-        latest = min(latest, line.time.timestamp() + offset)
-        moments.append(latest)
-    return list(zip(reversed(moments), lines, strict=True))
-
-
-def findings(
-    pair: Pair, kind: Kind, figures: Figures, expected: Implied, *, missing: int = 0
-) -> Iterator[str]:
-    """What of the figures is worse than the settings imply, and what probably causes it.
-
-    ``missing``: how many of the leases that are lost a server lacks in the end.
-    """
-    if expected.longest_gap_s is not None and (
-        figures.longest_gap_s > expected.longest_gap_s + MARGIN_S
-    ):
-        yield (
-            f"{figures.longest_gap_s:.1f} s without an ACK of the pair; the settings imply at most "
-            f"{expected.longest_gap_s:.1f} s ({expected.words})"
-        )
-    if expected.until_partner_down_s is not None and figures.until_partner_down_s is None:
-        yield from _never_took_over(pair, kind)
-    if missing:
-        yield f"{missing} leases that were given are missing on a server afterwards"
-    refused = figures.leases_lost - missing
-    if refused and not kind.apart:
-        yield f"{refused} leases were refused to the client that had them"
-    if figures.given_twice and not kind.apart:
-        yield f"{figures.given_twice} addresses were given to two clients each"
-    if figures.unserved:
-        yield f"{figures.unserved} clients got nothing"
-    if figures.until_accepted_s is None:
-        yield "the pair was not healthy again in time"
-
-
-def _never_took_over(pair: Pair, kind: Kind) -> Iterable[str]:
-    node = survivor(pair, kind)
-    if node is None:
-        return
-    waits = pair.settings.max_unacked_clients
-    cause = (
-        f": max_unacked_clients is {waits}, so {waits + 1} clients would have to ask in vain for "
-        f"longer than max_ack_delay; at this load they do not. Lower it (0: none is waited for)"
-        if node.role == status.STANDBY and waits
-        else ""
-    )
-    yield f"{node.name} did not take over{cause}"

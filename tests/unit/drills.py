@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from kea_ha.decide.drill_report import Figures, Implied, Report, Scenario, longest_gap
+from kea_ha.decide.drill_results import Figures, Report, Scenario, longest_gap
+from kea_ha.decide.drill_scenarios import Implied
 
 MADE = datetime(2026, 11, 25, 8, 30, 5, 123456, tzinfo=UTC)
 NORMAL = "hot-standby"

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from kea_ha import layout
-from kea_ha.decide import drill_report, drill_scenarios
-from kea_ha.decide.drill_report import Figures, Report
+from kea_ha.commands import drill_page
+from kea_ha.decide import drill_results, drill_scenarios
+from kea_ha.decide.drill_results import Figures, Report
 from kea_ha.decide.drill_scenarios import KINDS, Told
 from kea_ha.foreign import ForeignError
 from kea_ha.host.survey import Interface
@@ -36,11 +37,11 @@ GOOD = Figures(
 def test_the_longest_gap_is_between_two_acks_while_clients_asked() -> None:
     """Of any two ACKs of the pair, also when another host sent the second."""
     acks = {"a": (1.0, 4.1, 90.0), "b": (1.1, 4.2)}
-    assert (1.1, 4.1) == drill_report.longest_gap(acks, 5.0)
+    assert (1.1, 4.1) == drill_results.longest_gap(acks, 5.0)
     # When nobody was answered at first, or until the end, that counts, too.
-    assert (4.2, 10.0) == drill_report.longest_gap(acks, 10.0)
-    assert (0.0, 4.5) == drill_report.longest_gap({"a": (4.5, 5.0), "b": ()}, 6.0)
-    assert (0.0, 3.0) == drill_report.longest_gap({"a": (), "b": ()}, 3.0)
+    assert (4.2, 10.0) == drill_results.longest_gap(acks, 10.0)
+    assert (0.0, 4.5) == drill_results.longest_gap({"a": (4.5, 5.0), "b": ()}, 6.0)
+    assert (0.0, 3.0) == drill_results.longest_gap({"a": (), "b": ()}, 3.0)
 
 
 def test_with_the_fast_profile_a_failover_takes_five_seconds_at_most() -> None:
@@ -82,8 +83,8 @@ def test_a_standby_that_counts_clients_takes_longer_and_a_primary_does_not() -> 
 def test_what_is_worse_than_it_should_be_is_said(worse: dict[str, float], said: str) -> None:
     kind = KINDS["primary-killed"]
     expected = drill_scenarios.implied(FAST, kind)
-    assert [] == list(drill_scenarios.findings(FAST, kind, GOOD, expected))
-    (found,) = drill_scenarios.findings(FAST, kind, replace(GOOD, **worse), expected)
+    assert [] == list(drill_results.findings(FAST, kind, GOOD, expected))
+    (found,) = drill_results.findings(FAST, kind, replace(GOOD, **worse), expected)
     assert said in found
 
 
@@ -93,8 +94,8 @@ def test_of_two_that_both_serve_each_may_give_what_the_other_one_gave() -> None:
     expected = drill_scenarios.implied(FAST, kind)
     assert "an address be given twice" in expected.words
     worse = replace(GOOD, leases_lost=2, given_twice=1)
-    assert [] == list(drill_scenarios.findings(FAST, kind, worse, expected))
-    (found,) = drill_scenarios.findings(FAST, kind, worse, expected, missing=2)
+    assert [] == list(drill_results.findings(FAST, kind, worse, expected))
+    (found,) = drill_results.findings(FAST, kind, worse, expected, missing=2)
     assert "2 leases that were given are missing" in found
 
 
@@ -102,7 +103,7 @@ def test_a_standby_that_waits_for_too_many_clients_is_named_as_the_cause() -> No
     patient = lab_pair(failover_profile="fast", max_unacked_clients=1000)
     kind = KINDS["primary-killed"]
     figures = replace(GOOD, until_partner_down_s=None)
-    (found,) = drill_scenarios.findings(
+    (found,) = drill_results.findings(
         patient, kind, figures, drill_scenarios.implied(patient, kind)
     )
     assert "host-2 did not take over" in found
@@ -112,31 +113,31 @@ def test_a_standby_that_waits_for_too_many_clients_is_named_as_the_cause() -> No
 def test_changes_of_state_are_read_by_the_hosts_own_clock() -> None:
     """Its log has local time, and the survey tells both at one moment."""
     survey = accepted("host-1")
-    seen = drill_scenarios.transitions(survey, 0.0)
+    seen = drill_results.transitions(survey, 0.0)
     assert "hot-standby" == seen[-1][1]
     assert seen[-1][0] < survey.epoch
-    assert () == drill_scenarios.transitions(survey, survey.epoch)
+    assert () == drill_results.transitions(survey, survey.epoch)
 
 
 def test_what_was_logged_can_be_written_into_a_report() -> None:
-    found = drill_scenarios.log_ids(accepted("host-1"), 0.0)
+    found = drill_results.log_ids(accepted("host-1"), 0.0)
 
     scenario = replace(PRIMARY_KILLED, log_ids={"host-1": found})
     report = Report(MADE, "lab", "fast", {}, {}, {}, (scenario,))
-    written = drill_report.from_json(drill_report.to_json(report))
-    assert found == written.scenarios[0].log_ids["host-1"]
+    (written,) = json.loads(drill_page.to_json(report))["scenarios"]
+    assert found == written["log_ids"]["host-1"]
     assert found
 
 
 def test_what_a_clock_that_was_ahead_has_logged_is_no_later_than_what_follows() -> None:
     """Else it would be taken for a part of the next drill, or of one that is still to come."""
     survey = accepted("host-1")
-    *_, (last, state) = drill_scenarios.transitions(survey, 0.0)
+    *_, (last, state) = drill_results.transitions(survey, 0.0)
     log = list(survey.log)
     ahead = next(line for line in reversed(log) if line.id == "HA_STATE_TRANSITION")
     log.insert(log.index(ahead), replace(ahead, time=ahead.time.replace(year=2099)))
 
-    seen = drill_scenarios.transitions(replace(survey, log=tuple(log)), 0.0)
+    seen = drill_results.transitions(replace(survey, log=tuple(log)), 0.0)
 
     assert [(last, state), (last, state)] == list(seen[-2:])
 
@@ -176,9 +177,9 @@ def test_clients_ask_on_the_card_that_is_in_a_subnet_of_the_pair() -> None:
 
 def test_the_state_at_a_moment_is_the_last_one_before_it() -> None:
     survey = accepted("host-1")
-    moments = [at for at, _ in drill_scenarios.transitions(survey, 0.0)]
-    assert "hot-standby" == drill_scenarios.state_at(survey, moments[-1] + 1)
-    assert "" == drill_scenarios.state_at(survey, moments[0] - 1)
+    moments = [at for at, _ in drill_results.transitions(survey, 0.0)]
+    assert "hot-standby" == drill_results.state_at(survey, moments[-1] + 1)
+    assert "" == drill_results.state_at(survey, moments[0] - 1)
 
 
 def test_two_clients_with_one_address_are_found() -> None:

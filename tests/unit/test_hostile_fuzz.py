@@ -24,6 +24,7 @@ from kea_ha.decide import (
     change_plan,
     client_impact,
     diagnosis,
+    drill_results,
     drill_scenarios,
     preflight,
 )
@@ -152,7 +153,7 @@ def judge(found: survey.Survey) -> None:
     list(diagnosis.problems(PAIR, seen, ANCHORS, diagnosed))
     change_plan.goals(both)
     list(change_plan.undo_objections(PAIR, both, force=False, accept_outage=False))
-    drill_scenarios.transitions(found, 0.0)
+    drill_results.transitions(found, 0.0)
 
 
 def read_status(said: bytes) -> None:
@@ -171,7 +172,7 @@ def read_log(said: bytes) -> None:
     log_file.summary((*found.recent, *found.older))
     log_file.last_transition(lines)
     log_file.start_took(lines)
-    drill_scenarios.log_ids(replace(survey_of("host-1"), log=lines), 0.0)
+    drill_results.log_ids(replace(survey_of("host-1"), log=lines), 0.0)
 
 
 def read_leases(said: bytes) -> None:
