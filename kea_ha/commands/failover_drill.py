@@ -28,14 +28,14 @@ from kea_ha import foreign, layout
 from kea_ha.commands import drill_page
 from kea_ha.commands.rolling_change import await_health
 from kea_ha.decide import drill_results, drill_scenarios
-from kea_ha.decide.drill_results import Figures, Report, Scenario
+from kea_ha.decide.drill_results import Measured, Report, Scenario
 from kea_ha.decide.drill_scenarios import Kind, Told
 from kea_ha.foreign import ForeignError
 from kea_ha.host import desired_state, put_back_timer, shell
 from kea_ha.host.survey import parse_interfaces
 from kea_ha.kea import lease_file
 from kea_ha.kea.lease_file import LeaseFileError
-from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN
+from kea_ha.kea.status import PARTNER_DOWN
 from kea_ha.pki.certificates import PkiError
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
@@ -233,7 +233,19 @@ class _Drill:
         finally:
             ask(self._probe, f"touch {_PLACE}/stop {_PLACE}/release")
         asking.join(timeout=30)
-        return self._scenario(told, begun - 2, fault, repaired, accepted, missing)
+        measured = Measured(
+            begun=begun - 2,
+            fault=fault,
+            repaired=repaired,
+            accepted=accepted,
+            told=told,
+            told_ahead_s=_skew(self._probe),
+            missing=missing,
+            missed=tuple(self.missed),
+            surveys={node.name: look_at(node, anew=True) for node in self.pair.nodes},
+            ahead_s=RUN.skews,
+        )
+        return drill_results.result(self.pair, self.kind, measured)
 
     @property
     def _word(self) -> str:
@@ -480,84 +492,6 @@ class _Drill:
     def _on(node: Node, moment: float) -> float:
         """A moment by the clock of a host."""
         return moment + RUN.skews.get(node.name, 0.0)
-
-    # What came of it -------------------------------------------------------------------------
-
-    def _scenario(
-        self,
-        told: Told,
-        begun: float,
-        fault: float,
-        repaired: float,
-        accepted: float | None,
-        missing: int,
-    ) -> Scenario:
-        if self.kind.back:
-            begun = fault = repaired
-        skew = _skew(self._probe)
-        until = told.last_arrival - skew
-        expected = drill_scenarios.implied(self.pair, self.kind)
-        surveys = {node.name: look_at(node, anew=True) for node in self.pair.nodes}
-        states = {}
-        for node in self.pair.nodes:
-            changes = drill_results.transitions(surveys[node.name], self._on(node, begun))
-            first = drill_results.state_at(surveys[node.name], self._on(node, begun))
-            line = [(0.0, first or HOT_STANDBY)]
-            if node in drill_scenarios.victims(self.pair, self.kind) and self.kind.down:
-                line.append((fault - begun, "no answer"))
-            line += [(at - RUN.skews[node.name] - begun, name) for at, name in changes]
-            states[node.name] = tuple(line)
-        taker = drill_scenarios.survivor(self.pair, self.kind)
-        down = next(
-            (at + begun - fault for at, name in states[taker.name] if name == PARTNER_DOWN)
-            if taker
-            else iter(()),
-            None,
-        )
-        acks = {
-            node.name: tuple(
-                round(at - skew - begun, 3)
-                for at, server in told.acks
-                if server == node.address and at - skew >= begun
-            )
-            for node in self.pair.nodes
-        }
-        gap_begin, gap_end = drill_results.longest_gap(acks, until - begun)
-        figures = Figures(
-            clients=told.clients,
-            longest_gap_s=gap_end - gap_begin,
-            longest_wait_s=max(told.waits, default=0.0),
-            unserved=len(told.unserved),
-            until_partner_down_s=down,
-            until_accepted_s=accepted - repaired if accepted else None,
-            leases_lost=missing + len(told.refused),
-            given_twice=len(told.given_twice),
-        )
-        return Scenario(
-            name=self.kind.name,
-            what=f"{self.kind.what[:1].upper()}{self.kind.what[1:]}.",
-            findings=tuple(
-                foreign.shown(one)
-                for one in (
-                    *self.missed,
-                    *drill_results.findings(
-                        self.pair, self.kind, figures, expected, missing=missing
-                    ),
-                )
-            ),
-            seconds=until - begun,
-            fault_s=fault - begun,
-            repair_s=repaired - begun,
-            accepted_s=accepted - begun if accepted else None,
-            acks=acks,
-            states=states,
-            figures=figures,
-            implied=expected,
-            log_ids={
-                node.name: drill_results.log_ids(surveys[node.name], self._on(node, begun))
-                for node in self.pair.nodes
-            },
-        )
 
 
 def _words_of(do: Callable[[Node, bool], str], node: Node, back: bool) -> str:

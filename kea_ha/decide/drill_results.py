@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from kea_ha.decide.drill_scenarios import MARGIN_S, Implied, Kind, survivor
+from kea_ha.decide.drill_scenarios import MARGIN_S, Implied, Kind, Told, implied, survivor, victims
+from kea_ha.foreign import shown
 from kea_ha.host.survey import Survey
 from kea_ha.kea import log_file, status
 from kea_ha.settings.model import Pair
@@ -99,6 +100,78 @@ def longest_gap(acks: Mapping[str, Iterable[float]], until: float) -> tuple[floa
     """
     moments = sorted(one for of_host in acks.values() for one in of_host if 0.0 < one < until)
     return max(pairwise((0.0, *moments, max(until, 0.0))), key=lambda gap: gap[1] - gap[0])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a scenario. Moments are epoch seconds by this machine's clock."""
+
+    begun: float
+    """A moment before the fault, from which on it is looked at."""
+    fault: float
+    repaired: float
+    accepted: float | None
+    told: Told
+    told_ahead_s: float
+    """How far the clock of the clients' host is ahead of this machine's."""
+    missing: int
+    """How many of the leases that were given a server does not have, on either."""
+    missed: tuple[str, ...]
+    """What the fault was to bring about, and did not."""
+    surveys: Mapping[str, Survey]
+    """By host, made when all was over."""
+    ahead_s: Mapping[str, float]
+    """By host, how far its clock is ahead of this machine's."""
+
+
+def result(pair: Pair, kind: Kind, measured: Measured) -> Scenario:
+    """What came of a scenario, on its time line, and what of that is against it."""
+    told, begun, fault = measured.told, measured.begun, measured.fault
+    if kind.back:
+        begun = fault = measured.repaired
+    accepted, seconds = measured.accepted, told.last_arrival - measured.told_ahead_s - begun
+    sent = [(at - measured.told_ahead_s - begun, server) for at, server in told.acks]
+    acks, states, ids = {}, {}, {}
+    for node in pair.nodes:
+        acks[node.name] = tuple(
+            round(at, 3) for at, server in sent if server == node.address and at >= 0
+        )
+        survey, since = measured.surveys[node.name], begun + measured.ahead_s[node.name]
+        seen = [(0.0, state_at(survey, since) or status.HOT_STANDBY)]
+        if kind.down and node in victims(pair, kind):
+            seen.append((fault - begun, "no answer"))
+        seen += [(at - since, state) for at, state in transitions(survey, since)]
+        states[node.name] = tuple(seen)
+        ids[node.name] = log_ids(survey, since)
+    taker = survivor(pair, kind)
+    down = [at for at, state in states[taker.name] if state == status.PARTNER_DOWN] if taker else []
+    gap_begin, gap_end = longest_gap(acks, seconds)
+    expected = implied(pair, kind)
+    figures = Figures(
+        clients=told.clients,
+        longest_gap_s=gap_end - gap_begin,
+        longest_wait_s=max(told.waits, default=0.0),
+        unserved=len(told.unserved),
+        until_partner_down_s=down[0] + begun - fault if down else None,
+        until_accepted_s=accepted - measured.repaired if accepted else None,
+        leases_lost=measured.missing + len(told.refused),
+        given_twice=len(told.given_twice),
+    )
+    against = findings(pair, kind, figures, expected, missing=measured.missing)
+    return Scenario(
+        name=kind.name,
+        what=f"{kind.what[:1].upper()}{kind.what[1:]}.",
+        findings=tuple(map(shown, (*measured.missed, *against))),
+        seconds=seconds,
+        fault_s=fault - begun,
+        repair_s=measured.repaired - begun,
+        accepted_s=accepted - begun if accepted else None,
+        acks=acks,
+        states=states,
+        figures=figures,
+        implied=expected,
+        log_ids=ids,
+    )
 
 
 def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:
