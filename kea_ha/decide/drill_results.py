@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from kea_ha.decide.drill_scenarios import MARGIN_S, Implied, Kind, Told, implied, survivor, victims
+from kea_ha.decide.client_load import Told
+from kea_ha.decide.drill_scenarios import MARGIN_S, Implied, Kind, implied, survivor, victims
 from kea_ha.foreign import shown
 from kea_ha.host.survey import Survey
 from kea_ha.kea import log_file, status

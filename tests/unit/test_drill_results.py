@@ -12,8 +12,9 @@ from pytest import approx
 
 from kea_ha.commands import drill_page
 from kea_ha.decide import drill_results, drill_scenarios
+from kea_ha.decide.client_load import Told
 from kea_ha.decide.drill_results import Figures, Measured, Report, Scenario
-from kea_ha.decide.drill_scenarios import KINDS, Told
+from kea_ha.decide.drill_scenarios import KINDS
 from tests.unit.drills import MADE, PRIMARY_KILLED
 from tests.unit.surveys import accepted, lab_pair
 

@@ -23,9 +23,9 @@ from kea_ha.decide import (
     acceptance,
     change_plan,
     client_impact,
+    client_load,
     diagnosis,
     drill_results,
-    drill_scenarios,
     preflight,
 )
 from kea_ha.decide.preflight import Seen
@@ -228,7 +228,7 @@ def read_archive(said: bytes) -> None:
 
 def read_told(said: bytes) -> None:
     try:
-        told = drill_scenarios.Told.read(said)
+        told = client_load.Told.read(said)
         assert told.given_twice == told.given_twice
     except foreign.ForeignError as error:
         assert str(error)
