@@ -6,19 +6,13 @@ imply (Kea ARM, "High Availability State Machine"; the rule is ``shouldPartnerDo
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from kea_ha import foreign, layout
-from kea_ha.decide.drill_report import Figures, Implied
-from kea_ha.foreign import ForeignError
 from kea_ha.host import put_back_timer
-from kea_ha.host.survey import Interface, Survey
-from kea_ha.kea import log_file, status
-from kea_ha.kea.lease_file import LeaseSet
-from kea_ha.settings.model import Node, Pair, Subnet
+from kea_ha.kea import status
+from kea_ha.settings.model import Node, Pair
 
 #: How long a host is given to be put back by its own timer, whatever becomes of the drill, in s.
 PUT_BACK_S = 900
@@ -246,6 +240,16 @@ def _words(names: Mapping[str, object]) -> dict[str, object]:
     return {name: foreign.quoted(str(value)) for name, value in names.items()}
 
 
+@dataclass(frozen=True)
+class Implied:
+    """What Kea's settings make of it; None where they do not say."""
+
+    longest_gap_s: float | None
+    until_partner_down_s: float | None
+    words: str
+    """Which delay adds what."""
+
+
 def implied(pair: Pair, kind: Kind) -> Implied:
     """How long the settings say that clients wait, and why."""
     settings = pair.settings
@@ -286,186 +290,3 @@ def implied(pair: Pair, kind: Kind) -> Implied:
             "refused its lease, and an address be given twice"
         )
     return Implied(max(down_s, 2 * heartbeat_s) + asked_s, down_s, words)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the clients told, times in seconds since the epoch by the clock of their host."""
-
-    acks: tuple[tuple[float, str], ...]
-    waits: tuple[float, ...]
-    leases: Mapping[str, str]
-    unserved: tuple[str, ...]
-    clients: int
-    last_arrival: float
-    #: Addresses that were in two hands at one moment, whoever has them now.
-    twice: tuple[str, ...]
-    #: Leases that were refused to the client that held them.
-    refused: tuple[str, ...]
-
-    @classmethod
-    def read(cls, said: bytes) -> Told:
-        """What ``files/drill-clients.py`` wrote.
-
-        :raises ForeignError: when it is something else: the host to probe from may be in other
-            hands, and what it tells goes into questions to both servers, and into the report.
-        """
-        told = foreign.json_value(said, "what the clients told")
-        match told:
-            case {
-                "acks": list(acks),
-                "waits": list(waits),
-                "leases": dict(leases),
-                "unserved": list(unserved),
-                "clients": int(clients),
-                "last_arrival": last_arrival,
-                "twice": list(twice),
-                "refused": list(refused),
-            }:
-                return cls(
-                    acks=tuple(map(_ack, acks)),
-                    waits=tuple(map(_seconds, waits)),
-                    leases={foreign.mac(m): foreign.ipv4(_word(a)) for m, a in leases.items()},
-                    unserved=tuple(foreign.mac(_word(one)) for one in unserved),
-                    clients=foreign.number(str(clients), 1_000_000),
-                    last_arrival=_seconds(last_arrival),
-                    twice=tuple(foreign.ipv4(_word(one)) for one in twice),
-                    refused=tuple(foreign.ipv4(_word(one)) for one in refused),
-                )
-        raise ForeignError("what the clients told is not what they tell")
-
-    @property
-    def given_twice(self) -> tuple[str, ...]:
-        """Addresses that two clients hold, or held at one moment."""
-        held = sorted(self.leases.values())
-        now = {one for one, other in pairwise(held) if one == other}
-        return tuple(sorted(now | set(self.twice)))
-
-
-def _ack(told: object) -> tuple[float, str]:
-    match told:
-        case [at, str(server)]:
-            return _seconds(at), foreign.ipv4(server)
-    raise ForeignError("the clients told of an ACK without a time or a server")
-
-
-def _seconds(told: object) -> float:
-    if isinstance(told, int | float) and not isinstance(told, bool) and -1e11 < told < 1e11:
-        return float(told)
-    raise ForeignError(f"the clients told {foreign.cut(repr(told), 40)} for a time")
-
-
-def _word(told: object) -> str:
-    if isinstance(told, str):
-        return told
-    raise ForeignError(f"the clients told {foreign.cut(repr(told), 40)} for an address")
-
-
-def longest_gap(acks: Iterable[float], until: float) -> float:
-    """The longest time between two ACKs, while clients asked: until the last one began, in s."""
-    times = [*(one for one in acks if one < until), until]
-    return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-
-
-def network_of(pair: Pair, interfaces: Iterable[Interface]) -> tuple[str, Subnet] | None:
-    """The card with which a host is in a subnet of the pair, and that subnet."""
-    for one in interfaces:
-        for address in one.addresses:
-            for subnet in pair.settings.subnets:
-                if subnet.holds(address):
-                    return one.name, subnet
-    return None
-
-
-def free_addresses(subnet: Subnet, held: LeaseSet, now: float) -> int:
-    """How many addresses of a subnet's pools nobody has, by these leases, at a moment (epoch s)."""
-    pools = {range(int(first), int(last) + 1) for first, last in subnet.ranges}
-    taken = sum(
-        row.is_lease
-        and (row.expire > now or row.valid_lifetime == _FOR_EVER)
-        and row.state in (_HELD, _DECLINED)
-        and any(int(row.address) in pool for pool in pools)
-        for row in held.rows.values()
-    )
-    return sum(map(len, pools)) - taken
-
-
-#: What a lease file has of a lease that never ends, and of what became of one.
-_FOR_EVER, _HELD, _DECLINED = 0xFFFFFFFF, 0, 1
-
-
-def transitions(survey: Survey, since: float) -> tuple[tuple[float, str], ...]:
-    """The host's changes of HA state after a moment, by its own log and clock: epoch s, state."""
-    logged = ((at, log_file.entered(line)) for at, line in _logged(survey))
-    return tuple((at, state) for at, state in logged if state and at >= since)
-
-
-def state_at(survey: Survey, moment: float) -> str:
-    """The HA state that the host was in at a moment, by its own log and clock; empty if unknown."""
-    before = [state for at, state in transitions(survey, 0.0) if at <= moment]
-    return before[-1] if before else ""
-
-
-def log_ids(survey: Survey, since: float) -> Mapping[str, int]:
-    """How often each message of high availability was logged since a moment."""
-    found = (line.id for at, line in _logged(survey) if at >= since)
-    # A dict: of its subclasses dataclasses.asdict, by which reports are written, makes nonsense.
-    return dict(Counter(name for name in found if name.startswith("HA_")))
-
-
-def _logged(survey: Survey) -> list[tuple[float, log_file.LogLine]]:
-    """The lines of the host's log with their moments by its own clock, epoch s.
-
-    None is later than what follows it: of a server whose clock was ahead it is not known better.
-    """
-    # The log has local time; the survey was made at one moment of both.
-    offset = survey.epoch - survey.local.timestamp()
-    lines = survey.log
-    moments, latest = [], survey.epoch
-    for line in reversed(lines):
-        latest = min(latest, line.time.timestamp() + offset)
-        moments.append(latest)
-    return list(zip(reversed(moments), lines, strict=True))
-
-
-def findings(
-    pair: Pair, kind: Kind, figures: Figures, expected: Implied, *, missing: int = 0
-) -> Iterator[str]:
-    """What of the figures is worse than the settings imply, and what probably causes it.
-
-    ``missing``: how many of the leases that are lost a server lacks in the end.
-    """
-    if expected.longest_gap_s is not None and (
-        figures.longest_gap_s > expected.longest_gap_s + MARGIN_S
-    ):
-        yield (
-            f"{figures.longest_gap_s:.1f} s without an ACK of the pair; the settings imply at most "
-            f"{expected.longest_gap_s:.1f} s ({expected.words})"
-        )
-    if expected.until_partner_down_s is not None and figures.until_partner_down_s is None:
-        yield from _never_took_over(pair, kind)
-    if missing:
-        yield f"{missing} leases that were given are missing on a server afterwards"
-    refused = figures.leases_lost - missing
-    if refused and not kind.apart:
-        yield f"{refused} leases were refused to the client that had them"
-    if figures.given_twice and not kind.apart:
-        yield f"{figures.given_twice} addresses were given to two clients each"
-    if figures.unserved:
-        yield f"{figures.unserved} clients got nothing"
-    if figures.until_accepted_s is None:
-        yield "the pair was not healthy again in time"
-
-
-def _never_took_over(pair: Pair, kind: Kind) -> Iterable[str]:
-    node = survivor(pair, kind)
-    if node is None:
-        return
-    waits = pair.settings.max_unacked_clients
-    cause = (
-        f": max_unacked_clients is {waits}, so {waits + 1} clients would have to ask in vain for "
-        f"longer than max_ack_delay; at this load they do not. Lower it (0: none is waited for)"
-        if node.role == status.STANDBY and waits
-        else ""
-    )
-    yield f"{node.name} did not take over{cause}"

@@ -23,7 +23,7 @@ from kea_ha.kea import status
 from kea_ha.pki import ca_store
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
-from kea_ha.session.remote import AGAIN, AS_ROOT, ask, say, wait_until
+from kea_ha.session.remote import AGAIN, AS_ROOT, ask, say, value_of, wait_until
 from kea_ha.session.surveys import PKI_DIR, host_of, store_for
 from kea_ha.settings.model import Node, Pair
 
@@ -58,12 +58,11 @@ def ha_state_of(node: Node) -> str | None:
 
 def _answer_of_kea(node: Node, command: str) -> bytes:
     question = shell.question(command)
-    script = f"as_kea_s=15; kea_says {question} | taken {_REPLY_SIZE} | put answer\n"
-    answer = ask(host_of(node), frames.prelude() + shell.READING + script + frames.finish())
+    script = f"as_kea_s=15; kea_says {question} | taken {_REPLY_SIZE} | put answer"
     try:
-        return frames.read(answer.stdout, ["answer"]).get("answer", b"")
-    except foreign.ForeignError:
-        return answer.words.encode()
+        return value_of(host_of(node), shell.READING + script, "answer")
+    except foreign.ForeignError as error:
+        return str(error).encode()
 
 
 #: What is read of a reply of Kea's at most, in bytes.
@@ -263,11 +262,10 @@ def _not_holding(made: tuple[port_tests.Control, ...]) -> str:
 def _requests_logged(node: Node) -> int:
     """How many of our requests the log shows: nothing else of a pair asks for list-commands."""
     script = (
-        f"as_kea grep -ac -D skip \"Received command 'list-commands'\" {layout.LOG} | put count\n"
+        f"as_kea grep -ac -D skip \"Received command 'list-commands'\" {layout.LOG} | put count"
     )
-    answer = ask(host_of(node), frames.prelude() + shell.READING + script + frames.finish())
     try:
-        count = frames.read(answer.stdout, ["count"]).get("count", b"")
+        count = value_of(host_of(node), shell.READING + script, "count")
         return foreign.number(foreign.text(count).strip())
     except foreign.ForeignError:
         return 0

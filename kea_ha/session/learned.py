@@ -19,7 +19,7 @@ from pyinfra.context import ctx_state
 
 from kea_ha.decide.change_plan import Change
 from kea_ha.decide.diagnosis import Diagnosis
-from kea_ha.decide.drill_report import Scenario
+from kea_ha.decide.drill_results import Scenario
 from kea_ha.decide.preflight import Seen
 from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import backup_store

@@ -24,6 +24,7 @@ from pyinfra.api.output import echo
 from pyinfra.connectors.util import extract_control_arguments, make_unix_command
 
 from kea_ha import foreign
+from kea_ha.foreign import ForeignError
 from kea_ha.host import frames
 from kea_ha.refusal import Refusal
 from kea_ha.session import channel
@@ -172,6 +173,20 @@ def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMM
     if not answer.ok:
         raise Refusal(f"{what}: {answer.words}", remedy)
     return foreign.text(answer.stdout)
+
+
+def value_of(
+    on: Host, script: str, name: str, *, stdin: str | None = None, timeout_s: int = COMMAND_S
+) -> bytes:
+    """Like ``ask``, for a script that passes one value to ``put NAME``; empty when it did not.
+
+    :raises ForeignError: when it fails, with its own words, or answers with something else.
+    """
+    script = f"{frames.prelude()}{script}\n{frames.finish()}"
+    answer = ask(on, script, stdin=stdin, timeout_s=timeout_s)
+    if not answer.ok:
+        raise ForeignError(answer.words)
+    return frames.read(answer.stdout, [name]).get(name, b"")
 
 
 def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:

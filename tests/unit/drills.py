@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from kea_ha.decide.drill_report import Figures, Implied, Report, Scenario, longest_gap
+from kea_ha.decide.drill_results import Figures, Report, Scenario, longest_gap
+from kea_ha.decide.drill_scenarios import Implied
 
 MADE = datetime(2026, 11, 25, 8, 30, 5, 123456, tzinfo=UTC)
 NORMAL = "hot-standby"
@@ -27,7 +28,7 @@ def acks(spans: Mapping[tuple[float, float], float], seed: int = 1) -> tuple[flo
 
 def measured(scenario: Scenario) -> Scenario:
     """The scenario with the gap that its ACKs show, and as many clients as ACKs and unserved."""
-    begin, until = longest_gap(scenario.acks) or (0.0, 0.0)
+    begin, until = longest_gap(scenario.acks, scenario.seconds)
     answered = sum(map(len, scenario.acks.values()))
     figures = replace(
         scenario.figures,

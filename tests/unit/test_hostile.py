@@ -25,7 +25,8 @@ from pathlib import Path
 import pytest
 
 from kea_ha import foreign, layout
-from kea_ha.decide import acceptance, drill_scenarios, restore_plan
+from kea_ha.decide import acceptance, restore_plan
+from kea_ha.decide.client_load import Told
 from kea_ha.foreign import ForeignError, shown
 from kea_ha.host import backup_store, file_transfer, frames, port_tests, shell, survey
 from kea_ha.host.backup_store import Backup, BackupError
@@ -698,10 +699,10 @@ INJECTION = '1"},"command":"config-set","arguments":{"Dhcp4":{}}}'
 )
 def test_what_the_probe_tells_is_addresses_and_times_or_nothing(changed: dict[str, object]) -> None:
     """An address of its once became a command to both servers."""
-    assert drill_scenarios.Told.read(told()).clients == 1
+    assert Told.read(told()).clients == 1
 
     with pytest.raises(ForeignError):
-        drill_scenarios.Told.read(told(**changed))
+        Told.read(told(**changed))
 
 
 def test_a_word_of_a_script_is_one_word() -> None:

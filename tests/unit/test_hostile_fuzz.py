@@ -23,8 +23,9 @@ from kea_ha.decide import (
     acceptance,
     change_plan,
     client_impact,
+    client_load,
     diagnosis,
-    drill_scenarios,
+    drill_results,
     preflight,
 )
 from kea_ha.decide.preflight import Seen
@@ -152,7 +153,7 @@ def judge(found: survey.Survey) -> None:
     list(diagnosis.problems(PAIR, seen, ANCHORS, diagnosed))
     change_plan.goals(both)
     list(change_plan.undo_objections(PAIR, both, force=False, accept_outage=False))
-    drill_scenarios.transitions(found, 0.0)
+    drill_results.transitions(found, 0.0)
 
 
 def read_status(said: bytes) -> None:
@@ -171,7 +172,7 @@ def read_log(said: bytes) -> None:
     log_file.summary((*found.recent, *found.older))
     log_file.last_transition(lines)
     log_file.start_took(lines)
-    drill_scenarios.log_ids(replace(survey_of("host-1"), log=lines), 0.0)
+    drill_results.log_ids(replace(survey_of("host-1"), log=lines), 0.0)
 
 
 def read_leases(said: bytes) -> None:
@@ -227,7 +228,7 @@ def read_archive(said: bytes) -> None:
 
 def read_told(said: bytes) -> None:
     try:
-        told = drill_scenarios.Told.read(said)
+        told = client_load.Told.read(said)
         assert told.given_twice == told.given_twice
     except foreign.ForeignError as error:
         assert str(error)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kea_ha.decide import drill_report
-from kea_ha.decide.drill_report import Report, to_html
+from kea_ha.commands import drill_page
+from kea_ha.commands.drill_page import to_html
+from kea_ha.decide.drill_results import Report
 from tests.browser.chromium import Chromium, running
 from tests.unit.drills import PRIMARY_KILLED, REPORT
 
@@ -69,7 +70,7 @@ def browser() -> Iterator[Chromium]:
 @pytest.fixture
 def at(browser: Chromium, tmp_path: Path) -> Iterator[Chromium]:
     """The browser with the written report open, as wide as a desk's."""
-    page, _ = drill_report.write(tmp_path / "reports", REPORT)
+    page, _ = drill_page.write(tmp_path / "reports", REPORT)
     browser.resize(DESK)
     browser.prefer("light")
     browser.open(page)

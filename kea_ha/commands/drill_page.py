@@ -1,4 +1,4 @@
-"""What a drill has found: the model, and the JSON, the HTML and the table made of it.
+"""How it is shown what a drill has found: the HTML, the table and the JSON that is written.
 
 The HTML is one file that asks for nothing else: no script, no font, no address. What is drawn in
 it is computed here in percent of a scenario's length, so that pictures fit any width while their
@@ -13,13 +13,14 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from itertools import count, pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from kea_ha import private_files
+from kea_ha.decide.drill_results import Report, Scenario, longest_gap
 from kea_ha.foreign import shown
 from kea_ha.kea.templates import render
 
@@ -30,103 +31,11 @@ REPORTS_DIR: Final = Path("reports")
 NO_FIGURE: Final = "–"  # noqa: RUF001
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What was measured in one scenario. Floats are finite."""
-
-    clients: int
-    """How many asked."""
-    longest_gap_s: float
-    """Longest time between two ACKs of the pair."""
-    longest_wait_s: float
-    """Longest time that one client waited for its ACK."""
-    unserved: int
-    """Clients that never got one."""
-    until_partner_down_s: float | None
-    """From the fault until the survivor was in partner-down; None when it never was."""
-    until_accepted_s: float | None
-    """From the repair until the pair was accepted again; None when it never was."""
-    leases_lost: int
-    given_twice: int
-    """Addresses that two clients held at the same time."""
-
-
-@dataclass(frozen=True)
-class Implied:
-    """What Kea's settings make of it; None where they do not say."""
-
-    longest_gap_s: float | None
-    until_partner_down_s: float | None
-    words: str
-    """Which delay adds what."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One failure, and what came of it."""
-
-    name: str
-    what: str
-    """A sentence."""
-    findings: tuple[str, ...]
-    """Why it did not pass; empty when it did."""
-    seconds: float
-    """The length of its time line."""
-    fault_s: float
-    repair_s: float | None
-    accepted_s: float | None
-    acks: Mapping[str, tuple[float, ...]]
-    """By host, when it sent each ACK."""
-    states: Mapping[str, tuple[tuple[float, str], ...]]
-    """By host, from when it was in which HA state, or gave "no answer"."""
-    figures: Figures
-    implied: Implied
-    log_ids: Mapping[str, Mapping[str, int]]
-    """By host, how often its log has each of Kea's message ids."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing was found against it."""
-        return not self.findings
-
-
-@dataclass(frozen=True)
-class Report:
-    """One drill of one pair."""
-
-    made: datetime
-    """Aware."""
-    pair: str
-    profile: str
-    """The name that its settings go by."""
-    settings: Mapping[str, int]
-    """By Kea's name of them; those that end in ``_delay`` in ms."""
-    versions: Mapping[str, str]
-    """By host, Kea's version."""
-    roles: Mapping[str, str]
-    """By host, primary or standby."""
-    scenarios: tuple[Scenario, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every scenario did. A drill of none has shown nothing, and did not."""
-        return bool(self.scenarios) and all(one.passed for one in self.scenarios)
-
-
-def longest_gap(acks: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
-    """Begin and end (s) of the longest time between two ACKs of the pair, whoever sent them.
-
-    None with fewer than two. It is what the pictures mark.
-    """
-    moments = sorted(moment for of_host in acks.values() for moment in of_host)
-    return max(pairwise(moments), key=lambda pair: pair[1] - pair[0], default=None)
-
-
-# --- to files and back -----------------------------------------------------------------------
+# --- to files --------------------------------------------------------------------------------
 
 
 def to_json(report: Report) -> str:
-    """The whole report, with ``passed`` added; `from_json` gives an equal one back.
+    """The whole report, to the last digit, with ``passed`` added.
 
     :raises ValueError: when a figure is not finite.
     """
@@ -137,46 +46,6 @@ def to_json(report: Report) -> str:
         written["passed"] = scenario.passed
     # Closely set: there may be thousands of ACKs.
     return json.dumps(told, allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def from_json(text: str) -> Report:
-    """The report that `to_json` made this text of.
-
-    :raises ValueError: when it is not such a text.
-    """
-    try:
-        told = json.loads(text)
-        return Report(
-            made=datetime.fromisoformat(told["made"]),
-            pair=told["pair"],
-            profile=told["profile"],
-            settings=told["settings"],
-            versions=told["versions"],
-            roles=told["roles"],
-            scenarios=tuple(map(_scenario, told["scenarios"])),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not the report of a drill: {error!r}") from error
-
-
-def _scenario(told: dict[str, Any]) -> Scenario:
-    return Scenario(
-        name=told["name"],
-        what=told["what"],
-        findings=tuple(told["findings"]),
-        seconds=told["seconds"],
-        fault_s=told["fault_s"],
-        repair_s=told["repair_s"],
-        accepted_s=told["accepted_s"],
-        acks={host: tuple(moments) for host, moments in told["acks"].items()},
-        states={
-            host: tuple((since, state) for since, state in states)
-            for host, states in told["states"].items()
-        },
-        figures=Figures(**told["figures"]),
-        implied=Implied(**told["implied"]),
-        log_ids=told["log_ids"],
-    )
 
 
 def write(directory: Path, report: Report) -> tuple[Path, Path]:
@@ -410,7 +279,7 @@ class _Picture:
     lanes: tuple[_Lane, ...]
     marks: tuple[_Mark, ...]
     ticks: tuple[_Mark, ...]
-    gap: _Gap | None
+    gap: _Gap
     span: str
     """How many bars make up its width."""
     bar_s: str
@@ -500,11 +369,8 @@ def _picture(report: Report, scenario: Scenario) -> _Picture:
     )
 
 
-def _gap(scenario: Scenario, end: float) -> _Gap | None:
-    found = longest_gap(scenario.acks)
-    if found is None:
-        return None
-    begin, until = found
+def _gap(scenario: Scenario, end: float) -> _Gap:
+    begin, until = longest_gap(scenario.acks, scenario.seconds)
     middle = (begin + until) / 2 / end
     if middle < 0.25:
         anchor, at = "start", begin
