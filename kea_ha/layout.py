@@ -7,8 +7,7 @@ The paths are the packaged ones: Debian's AppArmor profiles allow Kea no others,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 CONF_DIR: Final = "/etc/kea"
 KEA_CONF: Final = "/etc/kea/kea-dhcp4.conf"
@@ -45,45 +44,6 @@ LEASE_CMDS_HOOK: Final = "libdhcp_lease_cmds.so"
 HA_HOOK: Final = "libdhcp_ha.so"
 
 
-@dataclass(frozen=True)
-class Packaging:
-    """Names that differ between Debian's packages and ISC's."""
-
-    dhcp4_package: str
-    agent_package: str
-    dhcp4_unit: str
-    agent_unit: str
-
-    @property
-    def dhcp4_dropin(self) -> str:
-        """Path of our drop-in for the DHCP unit."""
-        return f"/etc/systemd/system/{self.dhcp4_unit}.d/kea-ha.conf"
-
-    @property
-    def agent_dropin(self) -> str:
-        """Path of our drop-in for the Control Agent's unit."""
-        return f"/etc/systemd/system/{self.agent_unit}.d/kea-ha.conf"
-
-
-_DEBIAN = Packaging(
-    dhcp4_package="kea-dhcp4-server",
-    agent_package="kea-ctrl-agent",
-    dhcp4_unit="kea-dhcp4-server.service",
-    agent_unit="kea-ctrl-agent.service",
-)
-_ISC = Packaging(
-    dhcp4_package="isc-kea-dhcp4",
-    agent_package="isc-kea-ctrl-agent",
-    dhcp4_unit="isc-kea-dhcp4-server.service",
-    agent_unit="isc-kea-ctrl-agent.service",
-)
-
-
-def packaging(package_source: Literal["distro", "backports", "isc"]) -> Packaging:
-    """The names that the packages of this source use."""
-    return _ISC if package_source == "isc" else _DEBIAN
-
-
 # Our own state, root's alone: which server of which pair this host is, whether a rollout is under
 # way, whether the pair was ever accepted.
 OWNER_FILE: Final = f"{STATE_DIR}/pair"
@@ -102,24 +62,9 @@ HA_FILES: Final = (HA_CERTIFICATE, HA_ANCHOR)
 API_FILES: Final = (API_CERTIFICATE, API_ANCHOR)
 KEYS: Final = (HA_KEY, API_KEY)
 
-DEBIAN: Final = _DEBIAN
-ISC: Final = _ISC
 # Other DHCP servers of Debian, which would answer clients beside the pair.
 FOREIGN_UNITS: Final = ("isc-dhcp-server.service", "dnsmasq.service", "udhcpd.service")
 
-# Whatever of ours holds no secret, and may therefore be read back and compared.
-DOCUMENTS: Final = (
-    KEA_CONF,
-    AGENT_CONF,
-    DEBIAN.dhcp4_dropin,
-    DEBIAN.agent_dropin,
-    ISC.dhcp4_dropin,
-    ISC.agent_dropin,
-    FIREWALL_CONF,
-    FIREWALL_UNIT_FILE,
-    f"{UNIT_DIR}/{EXPIRY_UNIT}",
-    f"{UNIT_DIR}/{EXPIRY_TIMER}",
-)
 STARTED_DIR: Final = f"{VOLATILE_DIR}/started"
 
 # The state in which the pair was last accepted, as a tree under each directory: to be put back when
@@ -136,6 +81,3 @@ KEPT_SETTINGS: Final = "settings"
 KEPT_UNITS: Final = "units"
 SETTINGS_FILE: Final = f"{KEPT_DIR}/{KEPT_SETTINGS}"
 UNITS_FILE: Final = f"{KEPT_DIR}/{KEPT_UNITS}"
-#: What a backup holds of an accepted state; certificates are in none.
-ACCEPTED: Final = (SETTINGS_FILE, UNITS_FILE, *(f"{KEPT_DIR}{path}" for path in DOCUMENTS))
-KEPT: Final = (*DOCUMENTS, *HA_FILES, *API_FILES)

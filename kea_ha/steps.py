@@ -11,6 +11,8 @@ host stops when its partner has failed. It looks at its own pair alone: other pa
 
 from __future__ import annotations
 
+from functools import partial
+
 from pyinfra import host
 from pyinfra.api import deploy
 
@@ -26,6 +28,8 @@ from kea_ha.commands import (
 )
 from kea_ha.decide.preflight import Agreed
 from kea_ha.host.backup_store import Backup
+from kea_ha.host.daemons import DAEMONS
+from kea_ha.host.desired_state import Plan
 from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import operate
@@ -267,17 +271,19 @@ def install(pair: Pair, node: Node) -> None:
 def configure(pair: Pair, node: Node) -> None:
     """Documents as checked candidates, then the daemons on them."""
     on = f"on {called(node)}"
-    put, run = put_in_order.document, put_in_order.service
-    operate(f"Write the drop-ins {on}", put, pair, node, which="drop_ins")
-    operate(f"Check and write kea-dhcp4.conf {on}", put, pair, node, which="dhcp4")
-    operate(f"Check and write kea-ctrl-agent.conf {on}", put, pair, node, which="agent")
+    put = put_in_order.document
+    operate(f"Write the drop-ins {on}", put, pair, node, of=lambda plan: plan.drop_ins)
+    for daemon in DAEMONS:
+        name = daemon.document.rpartition("/")[2]
+        of = partial(Plan.document_of, daemon=daemon)
+        operate(f"Check and write {name} {on}", put, pair, node, of=of)
     operate(f"Make the agent's password file {on}", put_in_order.agent_password, pair, node)
-    operate(f"Check and write the firewall table {on}", put, pair, node, which="firewall")
+    operate(f"Check and write the firewall table {on}", put, pair, node, of=lambda p: p.firewall)
     operate(f"Load the firewall table {on}", put_in_order.firewall, pair, node)
-    operate(f"Write the expiry timer {on}", put, pair, node, which="support")
+    operate(f"Write the expiry timer {on}", put, pair, node, of=lambda plan: plan.support)
     operate(f"Start the expiry timer {on}", put_in_order.expiry_timer, node)
-    operate(f"Run kea-dhcp4 {on}", run, pair, node, which="dhcp4")
-    operate(f"Run the Control Agent {on}", run, pair, node, which="agent")
+    for daemon in DAEMONS:
+        operate(f"Run {daemon.title} {on}", put_in_order.service, pair, node, daemon=daemon)
     operate(f"Wait until they answer {on}", checks.answers, pair, node)
 
 

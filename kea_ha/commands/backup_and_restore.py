@@ -17,7 +17,7 @@ from kea_ha import foreign, layout
 from kea_ha.commands.turn import await_health, start
 from kea_ha.decide import restore_plan
 from kea_ha.decide.restore_plan import HostFile, Restoration
-from kea_ha.host import backup_store, file_transfer, put_back_timer
+from kea_ha.host import backup_store, daemons, file_transfer, put_back_timer
 from kea_ha.host.backup_store import Backup, BackupError
 from kea_ha.kea import lease_file
 from kea_ha.kea.lease_file import LeaseFileError
@@ -51,7 +51,7 @@ def read(node: Node) -> Outcome:
     """Read the documents, the kept settings and the leases of a host; no key is among them."""
     if state.is_executing:
         try:
-            files = files_of(node, (*layout.DOCUMENTS, *layout.ACCEPTED))
+            files = files_of(node, (*daemons.DOCUMENTS, *daemons.ACCEPTED))
             if layout.KEA_CONF not in files:
                 raise Refusal(
                     f"{node.name} has no {layout.KEA_CONF}: there is nothing to back up",
@@ -90,7 +90,7 @@ def _without_secrets(
 
 
 #: The documents that Kea reads, live and kept.
-_DOCUMENTS = (layout.KEA_CONF, layout.AGENT_CONF)
+_DOCUMENTS = tuple(one.document for one in daemons.DAEMONS)
 
 
 def keep(pair: Pair) -> Outcome:

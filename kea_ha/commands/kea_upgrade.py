@@ -22,6 +22,7 @@ from kea_ha.commands.turn import (
 from kea_ha.decide import change_plan, upgrade_plan
 from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import desired_state
+from kea_ha.host.daemons import DAEMONS
 from kea_ha.host.mark import Work
 from kea_ha.operations import checks, put_in_order
 from kea_ha.refusal import Refusal
@@ -81,8 +82,7 @@ def upgrade(pair: Pair, *, turn: int) -> Outcome:
 def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
     node = mine.node
     partner = pair.partner_of(node)
-    packaging = layout.packaging(pair.settings.package_source)
-    units = (packaging.dhcp4_unit, packaging.agent_unit)
+    server, *others = (one.of(pair).unit for one in DAEMONS)
     kea = _KEA.format(version=mine.gets)
     install = f"{put_in_order.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
     stopped = upgraded = False
@@ -91,7 +91,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
         if mine.has != mine.gets:
             say(f"    fetching Kea {mine.gets}; the server runs on")
             run_commands([put_in_order.apt_get(f"--download-only {install}")])
-        if look_at(node).unit(packaging.dhcp4_unit).is_active:
+        if look_at(node).unit(server).is_active:
             free_of_clients(pair, node)
             stopped = True
             stop(pair, node)
@@ -100,8 +100,8 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
             say(f"    upgrading {node.name}; {partner.name} serves all clients meanwhile")
             run_commands([
                 # Masked: a package's own script would start the new Kea on the old documents.
-                StringCommand("systemctl stop", packaging.agent_unit, "2>/dev/null;"
-                              " systemctl mask --quiet", *units, _timeout=SERVICE_S),
+                StringCommand("systemctl stop", *others, "2>/dev/null;"
+                              " systemctl mask --quiet", server, *others, _timeout=SERVICE_S),
                 StringCommand(_KEEP_LEASES.format(kept=_kept(mine)), _timeout=SERVICE_S),
                 put_in_order.apt_get(install),
             ])  # fmt: skip

@@ -23,6 +23,7 @@ from kea_ha.commands.turn import (
 from kea_ha.decide import acceptance, diagnosis
 from kea_ha.decide.diagnosis import Diagnosis
 from kea_ha.host import put_back_timer
+from kea_ha.host.daemons import AGENT
 from kea_ha.kea.status import HOT_STANDBY, IN_MAINTENANCE, PARTNER_DOWN
 from kea_ha.operations import checks, host_marks, identities, put_in_order
 from kea_ha.operations.probes import ask_kea
@@ -222,7 +223,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
     fall_into_step(pair, node)
     start(pair, node)
     if node.name in found.renew:
-        run_commands(put_in_order.service(pair, node, which="agent"))
+        run_commands(put_in_order.service(pair, node, daemon=AGENT))
     checks.await_answers(pair, node)
     if all(one.name in RUN.seen for one in pair.nodes):
         await_health(pair, though_both_serve=True)

@@ -18,6 +18,7 @@ from pyinfra.api import StringCommand
 from kea_ha import foreign, layout
 from kea_ha.decide import acceptance, change_plan
 from kea_ha.host import accepted_state, put_back_timer, shell
+from kea_ha.host.daemons import DAEMONS, DHCP4
 from kea_ha.host.mark import Work
 from kea_ha.host.mark import back_to as back_to_of
 from kea_ha.host.survey import Survey
@@ -70,8 +71,7 @@ def put_in_place(pair: Pair, node: Node) -> None:
         run_commands(of(pair, node))
     for which in ("ha", "api"):
         run_commands(identities.identity(pair, node, which=which))
-    for which in ("drop_ins", "dhcp4", "agent", "firewall", "support"):
-        run_commands(put_in_order.document(pair, node, which=which))
+    run_commands(put_in_order.document(pair, node, of=lambda plan: plan.files))
     run_commands(put_in_order.agent_password(pair, node))
 
 
@@ -197,9 +197,8 @@ def start(pair: Pair, node: Node) -> None:
 
 def run_daemons(pair: Pair, node: Node) -> None:
     """Each daemon on what is on disk now; one that is no longer wanted stops first."""
-    order = ("dhcp4", "agent") if pair.settings.control_channel == "agent" else ("agent", "dhcp4")
-    for which in order:
-        run_commands(put_in_order.service(pair, node, which=which))
+    for daemon in sorted(DAEMONS, key=lambda one: one.is_wanted(pair.settings)):
+        run_commands(put_in_order.service(pair, node, daemon=daemon))
     run_commands(put_in_order.firewall(pair, node))
     run_commands(put_in_order.expiry_timer(node))
 
@@ -308,7 +307,7 @@ def _write_back(node: Node, script: str) -> None:
 
 def own_words(node: Node) -> str:
     """What Kea, or systemd for it, said on the host in the last minute, where it failed."""
-    units = " -u ".join(packaging.dhcp4_unit for packaging in (layout.DEBIAN, layout.ISC))
+    units = " -u ".join(DHCP4.units)
     answer = ask(
         host_of(node),
         f"journalctl -q -o cat --since -60s -u {units} | grep -aE 'ERROR|FATAL|exited|rror:' | "

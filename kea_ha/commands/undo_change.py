@@ -17,7 +17,7 @@ from kea_ha import foreign, layout
 from kea_ha.commands.turn import mark, own_words, put_back, put_back_together, who_serves
 from kea_ha.decide import acceptance, change_plan, restore_plan
 from kea_ha.foreign import ForeignError, json_value, quoted
-from kea_ha.host import accepted_state
+from kea_ha.host import accepted_state, daemons
 from kea_ha.host.backup_store import Backup
 from kea_ha.kea import config_diff
 from kea_ha.operations import checks, host_marks
@@ -123,7 +123,7 @@ def mark_begun(pair: Pair, node: Node) -> Outcome:
 
 def _bring(node: Node, goal: Goal, backup: Backup) -> None:
     """Make an accepted state of the backup's documents and the host's own certificates."""
-    tls = [path for path in goal.files if path not in layout.DOCUMENTS]
+    tls = [path for path in goal.files if path not in daemons.DOCUMENTS]
     need(
         host,
         f"set -e; umask 077; cd /; rm -rf {goal.kept}; mkdir -p {goal.kept}; "
@@ -141,7 +141,7 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
     given += [
         (path, one.content or "", one.mode, one.owner)
         for path, one in goal.files.items()
-        if path in layout.DOCUMENTS
+        if path in daemons.DOCUMENTS
     ]
     for path, text, mode, owner in given:
         run_commands([

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kea_ha import layout
-from kea_ha.host import desired_state
+from kea_ha.host import daemons, desired_state
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.port_tests import Control
 from kea_ha.host.survey import Survey
 from kea_ha.kea import config_diff, log_file, status
@@ -107,7 +108,7 @@ def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...
         if known is None:
             found.append(f"{node.name} could not be read: nothing is known of it")
         elif node.name in silent:
-            unit = known.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+            unit = known.unit(DHCP4.of(pair).unit)
             since = known.mark.out_since
             out = f", out for maintenance since {since}" if since else ""
             found.append(f"{node.name}: {unit.name} is {unit.active}{out}")
@@ -123,7 +124,7 @@ def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...
 def _silent(pair: Pair, surveys: Mapping[str, Survey]) -> set[str]:
     """Hosts that were not read, or whose server does not run: what else would be found of their
     ports and of their state follows from that."""
-    unit = layout.packaging(pair.settings.package_source).dhcp4_unit
+    unit = DHCP4.of(pair).unit
     return {
         node.name
         for node in pair.nodes
@@ -249,7 +250,7 @@ def _role_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
 
 
 def _daemon_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
-    unit = survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+    unit = survey.unit(DHCP4.of(pair).unit)
     if unit.enabled != "enabled":
         yield f"{node.name}: {unit.name} would not start at boot ({unit.enabled or 'not there'})"
     if survey.executable.endswith("(deleted)"):
@@ -258,7 +259,7 @@ def _daemon_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
 
 def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     yield from _socket_findings(pair, node, survey)
-    yield from _agent_findings(pair, node, survey)
+    yield from _other_findings(pair, node, survey)
     for path, pem in desired_state.certificates_in_use(pair, survey).items():
         try:
             if certificates.inspect(pem).days_left(survey.time) < 0:
@@ -270,15 +271,11 @@ def _host_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
 
 
 def _socket_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
-    expected = [("udp", 67, "kea-dhcp4"), ("tcp", pair.settings.ha_port, "kea-dhcp4")]
-    if pair.settings.control_channel == "agent":
-        expected.append(("tcp", pair.settings.ca_port, "kea-ctrl-agent"))
-    if pair.settings.control_channel == "direct":
-        expected.append(("tcp", pair.settings.ca_port, "kea-dhcp4"))
-    for protocol, port, process in expected:
+    for daemon, (protocol, port, _) in daemons.listening(pair.settings):
+        process = daemon.process
         holders = survey.holders(protocol, port)
         names = {name for holder in holders for name, _ in holder.processes}
-        if "kea-dhcp4" in names:
+        if DHCP4.process in names:
             names.discard(_CLEANUP)
         if not holders:
             yield f"{node.name}: nothing listens on {port}/{protocol}"
@@ -288,16 +285,19 @@ def _socket_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
             yield f"{node.name}: {port}/{protocol} is held by {held}, not by {process}"
 
 
-def _agent_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
-    agent = survey.unit(layout.packaging(pair.settings.package_source).agent_unit)
-    if pair.settings.control_channel == "agent":
-        if agent.active != "active":
-            yield f"{node.name}: {agent.name} is {agent.active}"
-        return
-    if agent.is_active:
-        yield f"{node.name}: {agent.name} runs, and is not wanted"
-    if pair.settings.control_channel == "none" and survey.holders("tcp", pair.settings.ca_port):
-        yield f"{node.name}: something listens on {pair.settings.ca_port}/tcp, and nothing should"
+def _other_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
+    """Of the daemons beside kea-dhcp4, and of ports that none of those that are wanted has."""
+    for daemon in daemons.DAEMONS:
+        unit = survey.unit(daemon.of(pair).unit)
+        if daemon is not DHCP4 and daemon.is_wanted(pair.settings) and unit.active != "active":
+            yield f"{node.name}: {unit.name} is {unit.active}"
+        if not daemon.is_wanted(pair.settings) and unit.is_active:
+            yield f"{node.name}: {unit.name} runs, and is not wanted"
+    open_ = {place[:2] for _, place in daemons.listening(pair.settings)}
+    for daemon in daemons.DAEMONS:
+        for protocol, port, _ in daemon.listens(pair.settings):
+            if (protocol, port) not in open_ and survey.holders(protocol, port):
+                yield f"{node.name}: something listens on {port}/{protocol}, and nothing should"
 
 
 def _equality_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
@@ -310,7 +310,7 @@ def _equality_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
             continue
         for line in desired_state.pending(wished, survey):
             yield f"{node.name} is not as described: {line}"
-        unit = wished.packaging.dhcp4_unit
+        unit = DHCP4.of(pair).unit
         for why in desired_state.stale_inputs(wished, survey, unit):
             yield f"{node.name}: {unit} wants a restart: {why}"
     parsed = []

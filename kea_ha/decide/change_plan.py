@@ -19,7 +19,7 @@ from kea_ha import layout
 from kea_ha.decide import acceptance, client_impact
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.foreign import ForeignError, json_value
-from kea_ha.host import accepted_state, desired_state, mark
+from kea_ha.host import accepted_state, daemons, desired_state, mark
 from kea_ha.host.mark import Work
 from kea_ha.host.survey import RemoteFile, Survey
 from kea_ha.kea import config_diff, config_in_use
@@ -110,7 +110,7 @@ def plan_undo(pair: Pair, surveys: Mapping[str, Survey]) -> Change | None:
         survey = surveys[node.name]
         lines = [
             f"{path}: {one.strip()}"
-            for path in accepted_state.differing(survey, layout.KEPT)
+            for path in accepted_state.differing(survey, daemons.KEPT)
             for one in _edit(survey.files.get(path), survey.kept.get(path), path).split("\n")
         ]
         if not lines and is_marked([survey]):
@@ -196,7 +196,7 @@ def _unlivable_undo(pair: Pair, surveys: Mapping[str, Survey]) -> list[str]:
     for node in pair.nodes:
         survey = surveys[node.name]
         if node.own_certificates and layout.HA_ANCHOR in accepted_state.differing(
-            survey, layout.KEPT
+            survey, daemons.KEPT
         ):
             found.append(_ANOTHER_ANCHOR)
         given, wished = survey.in_use, survey.accepted_in_use
@@ -308,7 +308,7 @@ def _edit(old: RemoteFile | None, new: RemoteFile | None, path: str) -> str:
     """How a file became another, in words."""
     if old is None or new is None:
         return "removed" if new is None else "added"
-    if path not in (layout.KEA_CONF, layout.AGENT_CONF):
+    if path not in (one.document for one in daemons.DAEMONS):
         return "its text differs"
     try:
         before, after = (config_diff.parse_document(f.content or "{}") for f in (old, new))

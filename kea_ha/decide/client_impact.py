@@ -8,6 +8,7 @@ from datetime import datetime
 
 from kea_ha import layout
 from kea_ha.host import desired_state
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
 from kea_ha.pki.ca_store import Authority
@@ -46,8 +47,7 @@ def is_live(survey: Survey) -> bool:
 
 
 def _runs(survey: Survey) -> bool:
-    units = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit)
-    return any(survey.unit(unit).is_active for unit in units)
+    return any(survey.unit(unit).is_active for unit in DHCP4.units)
 
 
 def out_for_maintenance(name: str, survey: Survey) -> Iterable[Problem]:
@@ -68,7 +68,7 @@ def interruptions(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> l
     wished = desired_state.make_plan(pair, node, survey)
     changes = list(desired_state.pending(wished, survey))
     changes += _identity_changes(pair, node, survey, anchors)
-    unit = wished.packaging.dhcp4_unit
+    unit = DHCP4.of(pair).unit
     if not changes and survey.unit(unit).is_active:  # starting what is down interrupts nobody
         changes += [
             f"restart {unit}: {why}" for why in desired_state.stale_inputs(wished, survey, unit)
@@ -81,7 +81,7 @@ def restarts_kea(pair: Pair, node: Node, survey: Survey, anchors: Anchors) -> bo
     wished = desired_state.make_plan(pair, node, survey)
     mine = ("ha", "api") if pair.settings.control_channel == "direct" else ("ha",)
     return bool(
-        desired_state.stale_inputs(wished, survey, wished.packaging.dhcp4_unit)
+        desired_state.stale_inputs(wished, survey, DHCP4.of(pair).unit)
         or _identity_changes(pair, node, survey, anchors, among=mine)
     )
 

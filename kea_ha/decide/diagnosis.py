@@ -16,6 +16,7 @@ from kea_ha.decide import acceptance, change_plan, client_impact, preflight
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.decide.preflight import Seen
 from kea_ha.host import accepted_state, desired_state
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.survey import Survey
 from kea_ha.kea import status
 from kea_ha.kea.lease_file import is_header
@@ -258,8 +259,8 @@ def _broken(node: Node, survey: Survey) -> list[str]:
 
 def _runs_on_old(survey: Survey) -> bool:
     """Whether the server was started before the certificates that are there now."""
-    for packaging in (layout.DEBIAN, layout.ISC):
-        for line in survey.started_from.get(packaging.dhcp4_unit, "").split("\n"):
+    for unit in DHCP4.units:
+        for line in survey.started_from.get(unit, "").split("\n"):
             digest, _, path = line.partition("  ")
             file = survey.files.get(path)
             if path in layout.HA_FILES and file is not None and file.sha256 != digest:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from kea_ha import layout
 from kea_ha.decide import change_plan
 from kea_ha.decide.client_impact import Anchors, interruptions, is_live, out_for_maintenance
-from kea_ha.host import desired_state
+from kea_ha.host import daemons, desired_state
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.survey import Listener, Survey
 from kea_ha.settings import build, kea_versions
 from kea_ha.settings.model import Node, Pair
@@ -26,7 +27,7 @@ SKEW_LIMIT_S = 60
 CPUS = 4
 SUPPORTED = {"debian": {"bookworm": "12", "trixie": "13", "forky": "testing"}}
 
-_OUR_PROCESSES = ("kea-dhcp4", "kea-ctrl-agent")
+_OUR_PROCESSES = tuple(one.process for one in daemons.DAEMONS)
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,7 @@ def warnings(pair: Pair, seen: Mapping[str, Seen]) -> tuple[str, ...]:
         version = desired_state.version_of(pair, survey)
         if version is not None:
             found += kea_versions.version_warnings(pair, version)
-        installed = survey.packages.get(
-            layout.packaging(pair.settings.package_source).dhcp4_package
-        )
+        installed = survey.packages.get(DHCP4.of(pair).package)
         candidate = desired_state.candidate(pair, survey)
         if installed and candidate and candidate != installed:
             found.append(
@@ -202,7 +201,7 @@ def _host_problems(pair: Pair, node: Node, seen: Seen, *, adopt: bool) -> Iterab
         yield Problem(
             "package_source",
             f"{source}, which has no Kea for this host",
-            f"a package source with {layout.packaging(source).dhcp4_package}",
+            f"a package source with {DHCP4.of(pair).package}",
             "check /etc/apt/sources.list* on the host (`apt-cache policy kea-dhcp4-server`), or "
             "set package_source",
             where=node.name,
@@ -248,10 +247,7 @@ def _interface_problems(node: Node, survey: Survey) -> Iterable[Problem]:
 
 
 def _port_problems(pair: Pair, node: Node, survey: Survey, *, adopt: bool) -> Iterable[Problem]:
-    wanted = [("udp", 67, "DHCP"), ("tcp", pair.settings.ha_port, "ha_port")]
-    if pair.settings.control_channel != "none":
-        wanted.append(("tcp", pair.settings.ca_port, "ca_port"))
-    for protocol, port, meaning in wanted:
+    for _, (protocol, port, meaning) in daemons.listening(pair.settings):
         for listener in survey.holders(protocol, port):
             if not _collides(listener, node.address) or _is_ours(listener):
                 continue

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from kea_ha import foreign, layout
+from kea_ha.host import daemons
 from kea_ha.host.backup_store import Backup
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.survey import RemoteFile, Survey
 from kea_ha.kea import config, lease_file
 from kea_ha.kea.config_diff import parse_document
@@ -103,7 +105,7 @@ def notes(pair: Pair, backup: Backup, surveys: Mapping[str, Survey]) -> Iterator
     for host in backup.hosts:
         files = backup.documents(host)
         live = surveys[host].files if host in surveys else {}
-        for path in layout.DOCUMENTS:
+        for path in daemons.DOCUMENTS:
             saved = sha256(files[path]).hexdigest() if path in files else ""
             if host in surveys and saved != (live[path].sha256 if path in live else ""):
                 yield (
@@ -174,7 +176,7 @@ def document_objections(pair: Pair, backup: Backup) -> Iterator[Problem]:
 
 def _odd(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
     """What of an accepted state in a backup would have a host run what is not Kea's or ours."""
-    for path in (layout.KEA_CONF, layout.AGENT_CONF):
+    for path in (one.document for one in daemons.DAEMONS):
         content = files.get(f"{layout.KEPT_DIR}{path}")
         if content is None:
             continue
@@ -220,15 +222,14 @@ _OF_OUR_TABLE = re.compile(
 
 def _own_text(path: str, survey: Survey) -> str:
     """What this project writes into a file that root runs."""
-    if path in (layout.DEBIAN.dhcp4_dropin, layout.ISC.dhcp4_dropin):
-        return config.render_dhcp4_drop_in(survey.codename)
-    if path in (layout.DEBIAN.agent_dropin, layout.ISC.agent_dropin):
-        return config.render_agent_drop_in()
+    for one in daemons.DAEMONS:
+        if path in (one.debian.drop_in, one.isc.drop_in):
+            return one.drop_in(survey.codename)
     return config.read_file(path.rpartition("/")[2])
 
 
 #: What of a backup is put back as it was; the rest root runs, and this project has it itself.
-_PUT_BACK = (layout.KEA_CONF, layout.AGENT_CONF, layout.FIREWALL_CONF)
+_PUT_BACK = (*(one.document for one in daemons.DAEMONS), layout.FIREWALL_CONF)
 
 
 def accepted_state(survey: Survey, files: Mapping[str, bytes]) -> Survey:
@@ -237,8 +238,8 @@ def accepted_state(survey: Survey, files: Mapping[str, bytes]) -> Survey:
     Certificates are in no backup: those that the host has stay. Units and drop-ins are this
     project's own, whatever the backup has for them.
     """
-    kept = {path: survey.files[path] for path in layout.KEPT if path in survey.files}
-    for path in layout.DOCUMENTS:
+    kept = {path: survey.files[path] for path in daemons.KEPT if path in survey.files}
+    for path in daemons.DOCUMENTS:
         kept.pop(path, None)
         content = files.get(f"{layout.KEPT_DIR}{path}")
         if content is not None:
@@ -259,7 +260,7 @@ def _usual(path: str) -> tuple[str, str]:
 
 
 def _host_objections(pair: Pair, host: str, survey: Survey, *, force: bool) -> Iterator[Problem]:
-    unit = survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+    unit = survey.unit(DHCP4.of(pair).unit)
     if not survey.mark.accepted:
         yield Problem(
             "the pair",

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kea_ha import layout
 from kea_ha.decide import acceptance, change_plan, client_impact, preflight
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.host import desired_state
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
 from kea_ha.settings import kea_versions
@@ -114,7 +114,7 @@ def _host_objections(
         yield Problem(
             "package_source",
             f"{pair.settings.package_source}, which has no Kea for this host",
-            f"a package source with {layout.packaging(pair.settings.package_source).dhcp4_package}",
+            f"a package source with {DHCP4.of(pair).package}",
             "check /etc/apt/sources.list* on the host (`apt-cache policy kea-dhcp4-server`)",
             where=node.name,
         )

@@ -12,13 +12,15 @@ from collections.abc import Collection, Iterable, Mapping
 
 from kea_ha import layout
 from kea_ha.foreign import quoted
+from kea_ha.host import daemons
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.survey import RemoteFile, Survey
 from kea_ha.settings.model import Node, Pair
 
 
 def is_kept(survey: Survey) -> bool:
     """Whether what is kept is what stands on the host now."""
-    return bool(survey.kept) and not differing(survey, layout.KEPT)
+    return bool(survey.kept) and not differing(survey, daemons.KEPT)
 
 
 def is_of(pair: Pair, survey: Survey) -> bool:
@@ -53,7 +55,7 @@ def settings_text(pair: Pair) -> str:
 
 def hand_edits(survey: Survey) -> tuple[str, ...]:
     """The documents that are not as this project last left them; nothing if none is kept yet."""
-    return differing(survey, layout.DOCUMENTS) if survey.kept else ()
+    return differing(survey, daemons.DOCUMENTS) if survey.kept else ()
 
 
 def differing(survey: Survey, paths: Iterable[str]) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ def keep_script(node: Node, name: str) -> str:
         units_file=layout.KEPT_UNITS,
         name=quoted(name),
         name_file=layout.KEPT_NAME,
-        files=quoted(*(*layout.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
+        files=quoted(*(*daemons.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
         units=quoted(*ALL_UNITS),
     )
 
@@ -89,7 +91,7 @@ def put_back_script(kept: str = layout.KEPT_DIR) -> str:
     return _PUT_BACK.format(
         last=kept,
         units_file=layout.KEPT_UNITS,
-        documents=quoted(*layout.DOCUMENTS),
+        documents=quoted(*daemons.DOCUMENTS),
         tls=layout.TLS_DIR,
     )
 
@@ -106,12 +108,11 @@ def restart_script(units: Collection[str], kept: str = layout.KEPT_DIR) -> str:
 
 #: Our units but kea-dhcp4: no DHCP client notices when they are restarted.
 OTHER_UNITS = (
-    layout.DEBIAN.agent_unit,
-    layout.ISC.agent_unit,
+    *(unit for unit in daemons.UNITS if unit not in DHCP4.units),
     layout.FIREWALL_UNIT,
     layout.EXPIRY_TIMER,
 )
-ALL_UNITS = (layout.DEBIAN.dhcp4_unit, layout.ISC.dhcp4_unit, *OTHER_UNITS)
+ALL_UNITS = (*DHCP4.units, *OTHER_UNITS)
 
 
 def keep_key_script(path: str) -> str:

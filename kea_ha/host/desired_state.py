@@ -7,15 +7,16 @@ is owned and how a candidate is checked; ``pending`` says, in words, what of it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
 from kea_ha import layout
+from kea_ha.host import daemons
+from kea_ha.host.daemons import DHCP4, Daemon
 from kea_ha.host.survey import RemoteFile, Survey
 from kea_ha.kea import config, config_diff
-from kea_ha.layout import Packaging
 from kea_ha.pki import certificates
 from kea_ha.pki.ca_store import Authority
 from kea_ha.pki.issue import BACKDATED
@@ -67,30 +68,34 @@ class Plan:
     """All that a host should have; ``files`` in the order in which they are put in place."""
 
     node: Node
-    packaging: Packaging
     packages: tuple[str, ...]
     platform: config.Platform
-    dhcp4: Wanted
-    agent: Wanted | None
+    #: By the process of the daemon that reads it, of those that are wanted.
+    documents: Mapping[str, Wanted]
     drop_ins: tuple[Wanted, ...]
     support: tuple[Wanted, ...]
     firewall: tuple[Wanted, ...]
+    #: The units of daemons that are not wanted.
+    unwanted: tuple[str, ...]
 
     @property
     def files(self) -> tuple[Wanted, ...]:
         """Every file of the plan."""
-        agent = (self.agent,) if self.agent else ()
-        return (self.dhcp4, *agent, *self.drop_ins, *self.support, *self.firewall)
+        return (*self.documents.values(), *self.drop_ins, *self.support, *self.firewall)
+
+    def document_of(self, daemon: Daemon) -> tuple[Wanted, ...]:
+        """What this daemon reads; nothing for one that is not wanted."""
+        return tuple(one for name, one in self.documents.items() if name == daemon.process)
 
     @property
-    def has_agent(self) -> bool:
-        """Whether a Control Agent belongs on this host."""
-        return self.agent is not None
+    def dhcp4(self) -> Wanted:
+        """The document of kea-dhcp4."""
+        return self.documents[DHCP4.process]
 
 
 def installed(pair: Pair, survey: Survey) -> str | None:
     """The version of Kea's package on this host; None before the rollout."""
-    return survey.packages.get(layout.packaging(pair.settings.package_source).dhcp4_package)
+    return survey.packages.get(DHCP4.of(pair).package)
 
 
 def version_of(pair: Pair, survey: Survey) -> Version | None:
@@ -104,7 +109,7 @@ def version_of(pair: Pair, survey: Survey) -> Version | None:
 
 def candidate(pair: Pair, survey: Survey) -> str | None:
     """The version that apt would install from the configured source."""
-    package = layout.packaging(pair.settings.package_source).dhcp4_package
+    package = DHCP4.of(pair).package
     rows = survey.candidates.get(package, ())
     if pair.settings.package_source == "backports":
         suite = f"{survey.codename}-backports/"
@@ -114,33 +119,34 @@ def candidate(pair: Pair, survey: Survey) -> str | None:
 
 def make_plan(pair: Pair, node: Node, survey: Survey) -> Plan:
     """What ``node`` should be like. The survey must know a Kea version and the interface."""
-    settings = pair.settings
-    packaging = layout.packaging(settings.package_source)
     version = version_of(pair, survey)
     interface = interface_of(node, survey)
     place = MULTIARCH.get(survey.architecture)
     if version is None or interface is None or place is None:
         raise ValueError("pre-flight has to pass before a plan can be made")
     platform = config.Platform(version, f"/usr/lib/{place}/kea/hooks")
-    agent_wanted = settings.control_channel == "agent"
-    packages = (packaging.dhcp4_package, *((packaging.agent_package,) if agent_wanted else ()))
-    firewalled = settings.firewall == "nftables"
+    wanted = daemons.wanted(pair.settings)
+    firewalled = pair.settings.firewall == "nftables"
     return Plan(
         node=node,
-        packaging=packaging,
-        packages=(*packages, *(("nftables",) if firewalled else ())),
+        packages=(*(one.of(pair).package for one in wanted), *(("nftables",) * firewalled)),
         platform=platform,
-        dhcp4=Wanted(
-            layout.KEA_CONF,
-            config.render_dhcp4(pair, node, platform, interface),
-            owner="root:_kea",
-            mode="640",
-            check=_check("kea-dhcp4", config.check_flag(version)),
+        documents={
+            one.process: Wanted(
+                one.document,
+                one.render(pair, node, platform, interface),
+                owner="root:_kea",
+                mode="640",
+                check=_check(one.process, one.check_flag(version)),
+            )
+            for one in wanted
+        },
+        drop_ins=tuple(
+            Wanted(one.of(pair).drop_in, one.drop_in(survey.codename)) for one in wanted
         ),
-        agent=_agent(pair, node, platform) if agent_wanted else None,
-        drop_ins=tuple(_drop_ins(packaging, survey.codename, agent=agent_wanted)),
         support=tuple(_support()),
         firewall=tuple(_firewall(pair, node)) if firewalled else (),
+        unwanted=tuple(one.of(pair).unit for one in daemons.DAEMONS if one not in wanted),
     )
 
 
@@ -163,22 +169,6 @@ def _check(daemon: str, flag: str) -> str:
     )
 
 
-def _agent(pair: Pair, node: Node, platform: config.Platform) -> Wanted:
-    return Wanted(
-        layout.AGENT_CONF,
-        config.render_control_agent(pair, node, platform),
-        owner="root:_kea",
-        mode="640",
-        check=_check("kea-ctrl-agent", "-t"),
-    )
-
-
-def _drop_ins(packaging: Packaging, codename: str, *, agent: bool) -> Iterable[Wanted]:
-    yield Wanted(packaging.dhcp4_dropin, config.render_dhcp4_drop_in(codename))
-    if agent:
-        yield Wanted(packaging.agent_dropin, config.render_agent_drop_in())
-
-
 def _support() -> Iterable[Wanted]:
     for unit in (layout.EXPIRY_UNIT, layout.EXPIRY_TIMER):
         yield Wanted(f"{layout.UNIT_DIR}/{unit}", config.read_file(unit))
@@ -199,8 +189,7 @@ def pending(plan: Plan, survey: Survey) -> tuple[str, ...]:
     found = [f"install {package}" for package in plan.packages if package not in survey.packages]
     for wanted in plan.files:
         found += file_changes(wanted, survey)
-    if not plan.has_agent and survey.unit(plan.packaging.agent_unit).is_active:
-        found.append(f"stop and disable {plan.packaging.agent_unit}")
+    found += [f"stop and disable {unit}" for unit in plan.unwanted if survey.unit(unit).is_active]
     if not plan.firewall and survey.firewall:
         found.append(f"remove the firewall table {layout.FIREWALL_TABLE}")
     return tuple(found)

@@ -25,7 +25,8 @@ from typing import Final
 
 from kea_ha import foreign, layout
 from kea_ha.foreign import ForeignError
-from kea_ha.host import frames, shell
+from kea_ha.host import daemons, frames, shell
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.mark import Mark
 from kea_ha.kea import config_in_use, log_file, status
 from kea_ha.kea.config_in_use import Running
@@ -36,23 +37,12 @@ from kea_ha.settings.model import OwnCertificates
 
 #: Packages whose version decides something. ISC's own packages carry other names.
 PACKAGES = (
-    "kea-dhcp4-server",
-    "kea-ctrl-agent",
-    "kea-common",
-    "isc-kea-dhcp4",
-    "isc-kea-ctrl-agent",
-    "openssl",
-    "curl",
-    "dhcpcd-base",
-    "nftables",
+    *daemons.PACKAGES,
+    *("kea-common", "openssl", "curl", "dhcpcd-base", "nftables"),
 )
-_CANDIDATES = ("kea-dhcp4-server", "kea-ctrl-agent", "isc-kea-dhcp4", "isc-kea-ctrl-agent")
 #: Units that we run, and units that would answer DHCP clients beside us.
 UNITS = (
-    layout.DEBIAN.dhcp4_unit,
-    layout.DEBIAN.agent_unit,
-    layout.ISC.dhcp4_unit,
-    layout.ISC.agent_unit,
+    *daemons.UNITS,
     layout.FIREWALL_UNIT,
     layout.EXPIRY_TIMER,
     *layout.FOREIGN_UNITS,
@@ -68,7 +58,7 @@ _STATE = (
 )
 _STARTED = tuple(f"{layout.STARTED_DIR}/{unit}" for unit in UNITS)
 #: What is in Kea's own directory of documents.
-_IN_CONF_DIR = tuple(p for p in layout.DOCUMENTS if p.startswith(f"{layout.CONF_DIR}/"))
+_IN_CONF_DIR = tuple(p for p in daemons.DOCUMENTS if p.startswith(f"{layout.CONF_DIR}/"))
 _CERTIFICATES = (*layout.HA_FILES, *layout.API_FILES)
 _SECRETS = (*layout.KEYS, layout.API_PASSWORD_FILE)
 
@@ -281,8 +271,8 @@ class Question:
     def roots(self) -> tuple[str, ...]:
         """What lies in directories of root's alone, and is read as it is."""
         return (
-            *(path for path in layout.DOCUMENTS if path not in _IN_CONF_DIR),
-            *(f"{self.kept}{path}" for path in layout.DOCUMENTS),
+            *(path for path in daemons.DOCUMENTS if path not in _IN_CONF_DIR),
+            *(f"{self.kept}{path}" for path in daemons.DOCUMENTS),
             self.kept_settings,
             *_NAMES,
             *_STATE,
@@ -326,7 +316,7 @@ def build_script(question: Question) -> str:
     script = _TEMPLATE.format(
         tools=quoted(*_TOOLS),
         packages=quoted(*PACKAGES),
-        candidates=quoted(*_CANDIDATES),
+        candidates=quoted(*daemons.PACKAGES),
         units=quoted(*UNITS),
         roots=quoted(*question.roots),
         documents=quoted(*_IN_CONF_DIR),
@@ -569,7 +559,7 @@ def _policy(said: bytes) -> dict[str, tuple[tuple[str, str], ...]]:
     for line in foreign.lines(said):
         words = line.split()
         if line and not line[0].isspace():
-            rows = found[foreign.only(_CANDIDATES, line.rstrip(":"))] = []
+            rows = found[foreign.only(daemons.PACKAGES, line.rstrip(":"))] = []
         elif words[:1] == ["Candidate:"] and len(words) == 2:
             if words[1] != "(none)":
                 rows.append((foreign.version(words[1]), "candidate"))
@@ -661,8 +651,8 @@ _PROPERTY = re.compile(r"(?P<name>[A-Za-z]+)=(?P<value>[a-z0-9-]*)")
 
 def _executable(units: Mapping[str, Unit], said: Mapping[str, bytes]) -> str:
     """The program that the running kea-dhcp4 was started from; empty when none runs."""
-    for packaging in (layout.DEBIAN, layout.ISC):
-        path = said.get(f"executable.{units[packaging.dhcp4_unit].main_pid}")
+    for unit in DHCP4.units:
+        path = said.get(f"executable.{units[unit].main_pid}")
         if path is not None:
             return foreign.text(path)
     return ""
@@ -702,7 +692,7 @@ def _files(
     said: Mapping[str, bytes], question: Question, roots: Mapping[str, RemoteFile]
 ) -> dict[str, RemoteFile]:
     """Our files by their path; one that went away while the script ran is not there."""
-    found = {path: one for path, one in roots.items() if path in layout.DOCUMENTS}
+    found = {path: one for path, one in roots.items() if path in daemons.DOCUMENTS}
     asked = (*_IN_CONF_DIR, *_CERTIFICATES, *_SECRETS, *question.own_files)
     told = said.get("conf_attributes", b"") + said.get("own_attributes", b"")
     digests = _digests(said.get("digests", b""), question)
@@ -723,7 +713,7 @@ def _kept(
     digests: bytes, question: Question, roots: Mapping[str, RemoteFile]
 ) -> dict[str, RemoteFile]:
     """What is kept of an accepted state, by where it stands when it is in use."""
-    documents = {path: roots.get(f"{question.kept}{path}") for path in layout.DOCUMENTS}
+    documents = {path: roots.get(f"{question.kept}{path}") for path in daemons.DOCUMENTS}
     found = {path: one for path, one in documents.items() if one is not None}
     for path, digest in _digests(digests, question).items():
         if path in question.kept_certificates:

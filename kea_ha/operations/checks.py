@@ -16,7 +16,8 @@ from kea_ha import layout
 from kea_ha.decide import acceptance, change_plan, preflight
 from kea_ha.decide.acceptance import Evidence
 from kea_ha.decide.preflight import Agreed, Seen
-from kea_ha.host import desired_state, shell
+from kea_ha.host import daemons, desired_state, shell
+from kea_ha.host.daemons import Daemon
 from kea_ha.host.survey import Survey
 from kea_ha.kea import config_in_use, log_file
 from kea_ha.operations import probes
@@ -147,12 +148,9 @@ def await_answers(pair: Pair, node: Node) -> None:
 
     :raises Refusal: when a daemon does not stay up, with its own words, or takes too long.
     """
-    packaging = layout.packaging(pair.settings.package_source)
-    units, ports = [packaging.dhcp4_unit], [pair.settings.ha_port]
-    if pair.settings.control_channel == "agent":
-        units.append(packaging.agent_unit)
-    if pair.settings.control_channel != "none":
-        ports.append(pair.settings.ca_port)
+    units = {one.of(pair).unit: one for one in daemons.wanted(pair.settings)}
+    listening = [place for _, place in daemons.listening(pair.settings)]
+    ports = [place.port for place in listening if place.protocol == "tcp"]
 
     # systemd counts on from what came before, such as an address that was late at boot.
     counted: dict[str, int] = {}
@@ -161,11 +159,11 @@ def await_answers(pair: Pair, node: Node) -> None:
 
     def missing() -> str:
         survey = known.pop() if known else look_at(node, anew=True)
-        for unit in units:
+        for unit, daemon in units.items():
             found = survey.unit(unit)
             again = found.restarts - counted.setdefault(unit, found.restarts)
             if found.active in ("failed", "inactive") or again > 3:
-                raise Refusal(_why_down(node, unit), AGAIN)
+                raise Refusal(_why_down(node, unit, daemon), AGAIN)
         if survey.status is None:
             return f"kea-dhcp4: {survey.status_error}"
         closed = [str(port) for port in ports if not survey.holders("tcp", port)]
@@ -179,12 +177,12 @@ def await_answers(pair: Pair, node: Node) -> None:
     )
 
 
-def _why_down(node: Node, unit: str) -> str:
-    log = layout.AGENT_LOG if "ctrl-agent" in unit else layout.LOG
+def _why_down(node: Node, unit: str, daemon: Daemon) -> str:
     said = ask(
         host_of(node),
         f"{shell.READING}"
-        f"as_kea tail -c 1000000 {log} | taken 1000000 | grep -aE ' (ERROR|FATAL) ' | tail -n 5; "
+        f"as_kea tail -c 1000000 {daemon.log} | taken 1000000 | "
+        "grep -aE ' (ERROR|FATAL) ' | tail -n 5; "
         f"journalctl -q -o cat -n 5 -u {unit} | grep -aE 'ERROR|FATAL|rror|exited'",
     )
     return f"{unit} on {node.name} does not stay up. In its own words:\n{said.words}"

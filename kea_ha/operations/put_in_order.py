@@ -9,6 +9,7 @@ between any two commands. Content goes in on standard input, never in an argumen
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pyinfra import host, state
@@ -16,8 +17,9 @@ from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
 from kea_ha import foreign, layout
-from kea_ha.host import desired_state, shell
-from kea_ha.host.desired_state import Wanted
+from kea_ha.host import daemons, desired_state, shell
+from kea_ha.host.daemons import AGENT, Daemon
+from kea_ha.host.desired_state import Plan, Wanted
 from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
 from kea_ha.refusal import Refusal
@@ -53,12 +55,9 @@ def packages(pair: Pair, node: Node) -> Commands:
         host.noop(f"{', '.join(wished.packages)} are there")
         return
     units = [
-        unit
-        for package, unit in (
-            (wished.packaging.dhcp4_package, wished.packaging.dhcp4_unit),
-            (wished.packaging.agent_package, wished.packaging.agent_unit),
-        )
-        if package in missing
+        one.of(pair).unit
+        for one in daemons.wanted(pair.settings)
+        if one.of(pair).package in missing
     ]
     if units:
         yield StringCommand("systemctl mask --quiet", *units)
@@ -66,9 +65,7 @@ def packages(pair: Pair, node: Node) -> Commands:
     # Beside a Kea that runs, its own version and no other: apt would upgrade both, and restart it.
     installed = desired_state.installed(pair, seen)
     pinned = [
-        foreign.quoted(f"{name}={installed}")
-        if installed and name == wished.packaging.agent_package
-        else name
+        foreign.quoted(f"{name}={installed}") if installed and name in daemons.PACKAGES else name
         for name in missing
     ]
     yield apt_get(f"{suite_of(pair, seen)}install {' '.join(pinned)}")
@@ -128,8 +125,7 @@ def adopt(node: Node) -> Commands:
     if seen.mark.work is not Work.ADOPTING:
         host.noop("nothing here that is not ours")
         return
-    own = [unit for p in (layout.DEBIAN, layout.ISC) for unit in (p.dhcp4_unit, p.agent_unit)]
-    running = [unit for unit in own if seen.unit(unit).is_active]
+    running = [unit for unit in daemons.UNITS if seen.unit(unit).is_active]
     running += seen.dhcp_units(layout.FOREIGN_UNITS)
     for unit in running:
         yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
@@ -168,10 +164,9 @@ done"""
 # Documents and identities --------------------------------------------------------------------
 
 
-def document(pair: Pair, node: Node, *, which: str) -> Commands:
-    """Put one group of a plan's files in place: ``dhcp4``, ``agent``, ``drop_ins``, …."""
-    part = getattr(plan_for(pair, node), which)
-    wanted = part if isinstance(part, tuple) else (part,) if part else ()
+def document(pair: Pair, node: Node, *, of: Callable[[Plan], Iterable[Wanted]]) -> Commands:
+    """Put those files ``of`` a plan in place."""
+    wanted = of(plan_for(pair, node))
     seen = look_at(node)
     differing = [one for one in wanted if not one.is_as(seen.files.get(one.path))]
     if not differing:
@@ -223,7 +218,7 @@ def rename(*paths: str) -> StringCommand:
 
 def agent_password(pair: Pair, node: Node) -> Commands:
     """Give the agent's unit the file it wants to exist; made on the host, it guards nothing."""
-    if not plan_for(pair, node).has_agent or layout.API_PASSWORD_FILE in look_at(node).files:
+    if not AGENT.is_wanted(pair.settings) or layout.API_PASSWORD_FILE in look_at(node).files:
         host.noop("not needed, or there")
         return
     new = f"{layout.API_PASSWORD_FILE}.new"
@@ -243,13 +238,13 @@ _ENABLE = "SYSTEMCTL_SKIP_SYSV=1 systemctl enable --no-reload --quiet"
 _RELOAD = "systemctl daemon-reload"
 
 
-def service(pair: Pair, node: Node, *, which: str) -> Commands:
+def service(pair: Pair, node: Node, *, daemon: Daemon) -> Commands:
     """Run a daemon on exactly what is on disk now, or see that it does not run at all."""
     wished = plan_for(pair, node)
-    unit = wished.packaging.dhcp4_unit if which == "dhcp4" else wished.packaging.agent_unit
+    unit = daemon.of(pair).unit
     seen = look_at(node)
     found = seen.unit(unit)
-    if which == "agent" and not wished.has_agent:
+    if not daemon.is_wanted(pair.settings):
         if found.is_active or found.enabled == "enabled":
             yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
             changed(node)

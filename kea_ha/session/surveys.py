@@ -19,6 +19,7 @@ from kea_ha import layout
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.foreign import ForeignError
 from kea_ha.host import desired_state, file_transfer, survey
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.desired_state import Plan
 from kea_ha.host.survey import Question, Survey
 from kea_ha.kea import lease_file
@@ -48,7 +49,7 @@ def host_of(node: Node) -> Host:
 
 def unit_of(pair: Pair) -> str:
     """The unit of kea-dhcp4 on the hosts of this pair."""
-    return layout.packaging(pair.settings.package_source).dhcp4_unit
+    return DHCP4.of(pair).unit
 
 
 def look_at(node: Node, *, anew: bool = False) -> Survey:

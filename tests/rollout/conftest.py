@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from kea_ha import layout
+from kea_ha.host import daemons
+from kea_ha.host.daemons import AGENT, DHCP4
 from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn, Tree, World, bake
 
@@ -81,9 +83,9 @@ def accepted(_accepted: Accepted) -> Iterator[Accepted]:
 def state_of(host: StandIn) -> dict[str, object]:
     """What a run that changes nothing leaves alone: processes, and files to the very inode."""
     found: dict[str, object] = {
-        unit: host.main_pid(unit) for unit in (layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit)
+        unit: host.main_pid(unit) for unit in (DHCP4.debian.unit, AGENT.debian.unit)
     }
-    for path in (*layout.DOCUMENTS, *layout.KEYS, *layout.HA_FILES, *layout.API_FILES):
+    for path in (*daemons.DOCUMENTS, *layout.KEYS, *layout.HA_FILES, *layout.API_FILES):
         file = host.path(path)
         if file.exists():
             found[path] = (file.stat().st_ino, file.read_bytes())

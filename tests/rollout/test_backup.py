@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from kea_ha import layout
-from kea_ha.host import backup_store
+from kea_ha.host import backup_store, daemons
+from kea_ha.host.daemons import DHCP4
 from tests.rollout.conftest import Accepted, make_operator
 from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn, Tree, World
@@ -21,7 +22,7 @@ from tests.rollout.world import StandIn, Tree, World
 BACKUP = ("-y", "inventory.py", "runbook/backup.py")
 RESTORE = ("-y", "inventory.py", "runbook/restore.py")
 UNDO = ("-y", "inventory.py", "runbook/undo.py")
-UNIT = layout.DEBIAN.dhcp4_unit
+UNIT = DHCP4.debian.unit
 #: Long enough for leases not to end in the course of a test.
 LIFETIME = 40000
 
@@ -125,7 +126,7 @@ def test_a_backup_changes_nothing_on_the_hosts(accepted: Accepted) -> None:
     found = backup_store.read(directory)
     for host in operator.pairs["office"]:
         files = found.hosts[host.name]
-        known = (*layout.DOCUMENTS, *layout.ACCEPTED)
+        known = (*daemons.DOCUMENTS, *daemons.ACCEPTED)
         wanted = {path for path in known if host.path(path).exists()}
         assert {layout.LEASES} | wanted == set(files)
         for path in wanted:

@@ -6,6 +6,7 @@ import itertools
 import re
 
 from kea_ha import layout
+from kea_ha.host.daemons import DHCP4
 from tests.rollout.conftest import Accepted, state_of
 from tests.rollout.operators import Operator, Outcome
 
@@ -72,7 +73,7 @@ def test_installed_is_not_started(operator: Operator) -> None:
     command = operator.start_and_hold(after="Close Kea's directories", on="dhcp-a")
 
     assert primary.path("/usr/sbin/kea-dhcp4").exists()
-    assert 0 == primary.main_pid(layout.DEBIAN.dhcp4_unit)
+    assert 0 == primary.main_pid(DHCP4.debian.unit)
     assert not primary.path(layout.LOG).exists()
     assert primary.sh("ss -Hlntu | grep -E ':(67|8000|8001) '; true") == ""
     command.let_go()
@@ -86,7 +87,7 @@ def test_the_standby_is_untouched_until_the_primary_is_done(operator: Operator) 
 
     command = operator.start_and_hold(after="4 Verify the opposite direction", on="dhcp-a")
 
-    assert primary.main_pid(layout.DEBIAN.dhcp4_unit)
+    assert primary.main_pid(DHCP4.debian.unit)
     assert standby.traces_of_kea() == []
     assert sorted(p.name for p in standby.path("/etc/kea").iterdir()) == ["tls"]
     command.let_go()

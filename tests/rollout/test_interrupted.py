@@ -9,6 +9,8 @@ from hashlib import sha256
 import pytest
 
 from kea_ha import layout
+from kea_ha.host import daemons
+from kea_ha.host.daemons import AGENT, DHCP4
 from tests.rollout.conftest import Accepted
 from tests.rollout.operators import Operator, Outcome
 from tests.rollout.world import StandIn
@@ -98,13 +100,13 @@ def assert_nothing_in_the_way(host: StandIn, when: object) -> None:
     """Nothing keeps other packages' services from starting: no policy, no mask but on Kea's."""
     assert not host.path("/usr/sbin/policy-rc.d").exists(), when
     masked = host.sh("find /etc/systemd/system -lname /dev/null -printf '%f\\n'").split()
-    ours = {layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit}
+    ours = {DHCP4.debian.unit, AGENT.debian.unit}
     assert set(masked) - ours <= {"apt-daily.timer", "apt-daily-upgrade.timer"}, when
 
 
 def collect_documents(host: StandIn, seen: dict[str, set[str]]) -> None:
     """Note what stands under the live names; what openssl reads must be whole at once."""
-    for path in layout.DOCUMENTS:
+    for path in daemons.DOCUMENTS:
         if host.path(path).exists():
             digest = sha256(host.path(path).read_bytes()).hexdigest()
             seen.setdefault(path, set()).add(digest)

@@ -12,7 +12,8 @@ from typing import Any
 
 from kea_ha import layout
 from kea_ha.decide.client_impact import Anchors
-from kea_ha.host import accepted_state, frames
+from kea_ha.host import accepted_state, daemons, frames
+from kea_ha.host.daemons import AGENT, DHCP4
 from kea_ha.host.desired_state import Plan, make_plan
 from kea_ha.host.mark import UnderWay, Work
 from kea_ha.host.survey import Question, RemoteFile, Survey, parse_survey
@@ -20,7 +21,7 @@ from kea_ha.pki.ca_store import Authority
 from kea_ha.settings.build import build_pair
 from kea_ha.settings.model import Pair
 
-UNIT = layout.DEBIAN.dhcp4_unit
+UNIT = DHCP4.debian.unit
 DATA = Path(__file__).with_name("data")
 HOSTS = {
     "host-1": {"role": "primary", "server_name": "server1", "address": "192.168.1.2"},
@@ -84,16 +85,16 @@ def as_planned(pair: Pair, host: str) -> Survey:
         files[wanted.path] = RemoteFile(wanted.mode, wanted.owner, wanted.sha256, wanted.content)
     started = {
         unit: "\n".join(f"{files[path].sha256}  {path}" for path in wished_paths(wished, unit))
-        for unit in (wished.packaging.dhcp4_unit, wished.packaging.agent_unit)
+        for unit in (DHCP4.debian.unit, AGENT.debian.unit)
     }
     return replace(survey, files=files, started_from=started)
 
 
 def wished_paths(wished: Plan, unit: str) -> list[str]:
     """The documents that a unit's drop-in takes note of."""
-    dhcp4 = unit == wished.packaging.dhcp4_unit
+    dhcp4 = unit == DHCP4.debian.unit
     document = layout.KEA_CONF if dhcp4 else layout.AGENT_CONF
-    drop_in = wished.packaging.dhcp4_dropin if dhcp4 else wished.packaging.agent_dropin
+    drop_in = DHCP4.debian.drop_in if dhcp4 else AGENT.debian.drop_in
     return [document, drop_in]
 
 
@@ -107,7 +108,7 @@ ANCHORS = Anchors(
 def accepted(host: str, **facts: Any) -> Survey:
     """A host of a pair that was accepted as it stands, and has kept that."""
     survey = as_planned(PAIR, host)
-    kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
+    kept = {path: file for path, file in survey.files.items() if path in daemons.KEPT}
     settings = accepted_state.settings_text(PAIR)
     names = {layout.KEPT_DIR: "second", layout.KEPT_BEFORE_DIR: "first"}
     own = {"kept": kept, "kept_settings": settings, "kept_names": names}

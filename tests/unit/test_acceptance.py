@@ -12,6 +12,7 @@ import pytest
 from kea_ha import layout
 from kea_ha.decide import acceptance
 from kea_ha.decide.acceptance import Evidence
+from kea_ha.host.daemons import AGENT, DHCP4
 from kea_ha.host.port_tests import Control
 from kea_ha.host.survey import Survey
 from kea_ha.kea.log_file import parse_log
@@ -95,9 +96,9 @@ SPOILT: dict[str, tuple[Callable[[Survey], Survey], str]] = {
     "deaf": (with_status(("sockets",), {"status": "failed"}), "does not hear DHCP clients"),
     "no HA": (with_status(("high-availability",), []), "HA"),
     "no answer": (lambda s: replace(s, status=None, status_error="gone"), "cannot be asked"),
-    "stopped": (with_unit(layout.DEBIAN.dhcp4_unit, active="failed"), "is failed"),
-    "not at boot": (with_unit(layout.DEBIAN.dhcp4_unit, enabled="disabled"), "start at boot"),
-    "agent down": (with_unit(layout.DEBIAN.agent_unit, active="inactive"), "is inactive"),
+    "stopped": (with_unit(DHCP4.debian.unit, active="failed"), "is failed"),
+    "not at boot": (with_unit(DHCP4.debian.unit, enabled="disabled"), "start at boot"),
+    "agent down": (with_unit(AGENT.debian.unit, active="inactive"), "is inactive"),
     "old binary": (lambda s: replace(s, executable=f"{s.executable} (deleted)"), "restart it"),
     "port closed": (
         lambda s: replace(s, listeners=tuple(x for x in s.listeners if x.port != 8000)),

@@ -9,7 +9,8 @@ import pytest
 
 from kea_ha import layout
 from kea_ha.decide import change_plan
-from kea_ha.host import accepted_state
+from kea_ha.host import accepted_state, daemons
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.mark import Mark, UnderWay, Work
 from kea_ha.host.survey import Survey
 from kea_ha.pki.certificates import inspect
@@ -30,7 +31,7 @@ from tests.unit.surveys import (
 )
 
 CHANGED = lab_pair(valid_lifetime=50000)
-UNIT = layout.DEBIAN.dhcp4_unit
+UNIT = DHCP4.debian.unit
 
 
 def order(change: change_plan.Change | None) -> list[str]:
@@ -235,7 +236,7 @@ def with_more(host: str) -> Survey:
     """A host of a pair that has one more subnet."""
     pair = lab_pair(subnets=[*SUBNETS, MORE])
     survey = as_planned(pair, host)
-    kept = {path: file for path, file in survey.files.items() if path in layout.KEPT}
+    kept = {path: file for path, file in survey.files.items() if path in daemons.KEPT}
     return replace(survey, kept=kept, kept_settings=accepted_state.settings_text(pair))
 
 
@@ -292,7 +293,7 @@ def test_what_is_kept_is_kept_until_a_file_changes() -> None:
     assert accepted_state.is_kept(survey)
     assert accepted_state.is_of(PAIR, survey)
     assert not accepted_state.is_of(CHANGED, survey)
-    for path in layout.KEPT:
+    for path in daemons.KEPT:
         if path in survey.files:
             changed = replace(survey.files[path], sha256="0" * 64)
             files = {**survey.files, path: changed}

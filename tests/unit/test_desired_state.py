@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kea_ha import layout
 from kea_ha.host import desired_state
+from kea_ha.host.daemons import AGENT, DHCP4
 from kea_ha.host.mark import Mark
 from tests.unit.surveys import as_planned, lab_pair, survey_of
 
@@ -22,7 +23,7 @@ def test_a_host_as_planned_has_nothing_pending_and_nothing_stale() -> None:
     wished = desired_state.make_plan(PAIR, PRIMARY, survey)
 
     assert () == desired_state.pending(wished, survey)
-    assert () == desired_state.stale_inputs(wished, survey, layout.DEBIAN.dhcp4_unit)
+    assert () == desired_state.stale_inputs(wished, survey, DHCP4.debian.unit)
 
 
 def test_a_changed_setting_is_named_with_both_values_and_wants_a_restart() -> None:
@@ -34,7 +35,7 @@ def test_a_changed_setting_is_named_with_both_values_and_wants_a_restart() -> No
     assert (f"{layout.KEA_CONF}: Dhcp4.valid-lifetime: 43200 -> 50000",) == desired_state.pending(
         wished, survey
     )
-    (why,) = desired_state.stale_inputs(wished, survey, layout.DEBIAN.dhcp4_unit)
+    (why,) = desired_state.stale_inputs(wished, survey, DHCP4.debian.unit)
     assert layout.KEA_CONF in why
 
 
@@ -96,10 +97,10 @@ def test_an_agent_that_is_not_wanted_is_pending_until_it_is_gone() -> None:
 
     found = desired_state.pending(desired_state.make_plan(pair, pair.primary, survey), survey)
 
-    assert f"stop and disable {layout.DEBIAN.agent_unit}" in found
+    assert f"stop and disable {AGENT.debian.unit}" in found
 
 
-@given(st.sampled_from([layout.DEBIAN.dhcp4_unit, layout.DEBIAN.agent_unit]))
+@given(st.sampled_from([DHCP4.debian.unit, AGENT.debian.unit]))
 def test_a_service_of_unknown_beginnings_is_restarted(unit: str) -> None:
     """Without a note of what it was started from, a service cannot be said to be up to date."""
     survey = replace(as_planned(PAIR, "host-1"), started_from={})

@@ -30,6 +30,7 @@ from kea_ha.decide.client_load import Told
 from kea_ha.foreign import ForeignError, shown
 from kea_ha.host import backup_store, file_transfer, frames, port_tests, shell, survey
 from kea_ha.host.backup_store import Backup, BackupError
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.survey import Question, build_script, parse_survey
 from kea_ha.kea import lease_file, log_file
 from kea_ha.kea.redaction import without_secrets
@@ -611,7 +612,7 @@ def test_documents_of_a_backup_have_a_host_run_nothing_foreign(kind: str) -> Non
 
 def test_what_root_runs_is_not_taken_from_a_backup() -> None:
     """Of a unit or a drop-in there is what this project writes, whatever the backup has."""
-    path = layout.DEBIAN.dhcp4_dropin
+    path = DHCP4.debian.drop_in
     files = {f"{layout.KEPT_DIR}{path}": b"[Service]\nExecStartPre=+/bin/sh -c id\n"}
 
     kept = restore_plan.accepted_state(survey_of("host-1"), files).kept[path]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kea_ha import layout
 from kea_ha.decide.client_impact import Anchors, is_live
 from kea_ha.decide.preflight import Agreed, DhcpAnswer, Path, Seen, problems, warnings
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.mark import Mark, UnderWay, Work
 from kea_ha.host.survey import Interface, Listener, Survey, Unit
 from kea_ha.pki.ca_store import Authority
@@ -330,7 +331,7 @@ def test_a_newer_kea_is_reported_and_left_alone() -> None:
 
 def test_a_live_server_that_is_down_may_be_started() -> None:
     """Starting it interrupts nobody: this is how a deploy brings a pair back."""
-    unit = replace(survey_of("host-1").units[layout.DEBIAN.dhcp4_unit], active="inactive")
+    unit = replace(survey_of("host-1").units[DHCP4.debian.unit], active="inactive")
     down = accepted(started_from={}, units={unit.name: unit})
 
     assert () == found(down)

@@ -12,7 +12,9 @@ import pytest
 
 from kea_ha import layout
 from kea_ha.decide import restore_plan
+from kea_ha.host import daemons
 from kea_ha.host.backup_store import Backup
+from kea_ha.host.daemons import DHCP4
 from kea_ha.host.desired_state import make_plan
 from kea_ha.host.mark import Mark
 from kea_ha.host.survey import Survey
@@ -23,7 +25,7 @@ from kea_ha.settings.problems import Problem
 from tests.unit.surveys import SUBNETS, as_planned, lab_pair, survey_of
 
 PAIR = lab_pair()
-UNIT = layout.DEBIAN.dhcp4_unit
+UNIT = DHCP4.debian.unit
 HEADER = ",".join(COLUMNS)
 NOW = datetime.fromtimestamp(2000, UTC)
 
@@ -178,7 +180,7 @@ def notes(backup: Backup) -> list[str]:
 
 def documents(host: str) -> dict[str, bytes]:
     files = stopped(host).files
-    return {p: (files[p].content or "").encode() for p in layout.DOCUMENTS if p in files}
+    return {p: (files[p].content or "").encode() for p in daemons.DOCUMENTS if p in files}
 
 
 def test_documents_that_differ_are_named() -> None:
@@ -303,7 +305,7 @@ def test_a_backup_makes_an_accepted_state_of_its_documents_and_the_hosts_certifi
 
     survey = restore_plan.accepted_state(live, DOCUMENTS)
 
-    assert {layout.KEA_CONF} == set(survey.kept) & set(layout.DOCUMENTS)
+    assert {layout.KEA_CONF} == set(survey.kept) & set(daemons.DOCUMENTS)
     kept = survey.kept[layout.KEA_CONF]
     assert DOCUMENTS[KEPT_CONF].decode() == kept.content
     assert ("640", "root:_kea") == (kept.mode, kept.owner)

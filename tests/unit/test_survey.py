@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from kea_ha import layout
 from kea_ha.foreign import ForeignError
+from kea_ha.host.daemons import AGENT, DHCP4
 from kea_ha.host.survey import UNITS, Question, Survey, build_script, parse_survey
 from kea_ha.kea import lease_file, log_file
 from kea_ha.settings.model import OwnCertificates
@@ -165,9 +166,9 @@ def test_each_unit_has_what_systemd_says_of_it() -> None:
     """One answer for all units names none of them: what counts is the order of the question."""
     survey = survey_of("host-1")
 
-    assert "active" == survey.unit(layout.DEBIAN.agent_unit).active
+    assert "active" == survey.unit(AGENT.debian.unit).active
     assert "active" == survey.unit(layout.EXPIRY_TIMER).active
-    assert not survey.unit(layout.ISC.dhcp4_unit).exists
+    assert not survey.unit(DHCP4.isc.unit).exists
     assert not survey.unit(layout.FIREWALL_UNIT).exists
 
 
