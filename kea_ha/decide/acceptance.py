@@ -107,7 +107,7 @@ def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...
         if known is None:
             found.append(f"{node.name} could not be read: nothing is known of it")
         elif node.name in silent:
-            unit = known.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+            unit = known.unit(pair.packaging.dhcp4_unit)
             since = known.state.get("maintenance")
             out = f", out for maintenance since {since.strip()}" if since else ""
             found.append(f"{node.name}: {unit.name} is {unit.active}{out}")
@@ -123,7 +123,7 @@ def health_findings(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[str, ...
 def _silent(pair: Pair, surveys: Mapping[str, Survey]) -> set[str]:
     """Hosts that were not read, or whose server does not run: what else would be found of their
     ports and of their state follows from that."""
-    unit = layout.packaging(pair.settings.package_source).dhcp4_unit
+    unit = pair.packaging.dhcp4_unit
     return {
         node.name
         for node in pair.nodes
@@ -263,10 +263,10 @@ def _role_findings(pair: Pair, surveys: Sequence[Survey]) -> Iterable[str]:
 
 
 def _daemon_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
-    unit = survey.unit(layout.packaging(pair.settings.package_source).dhcp4_unit)
+    unit = survey.unit(pair.packaging.dhcp4_unit)
     if unit.enabled != "enabled":
         yield f"{node.name}: {unit.name} would not start at boot ({unit.enabled or 'not there'})"
-    if survey.executable.endswith("(deleted)"):
+    if survey.runs_old_program:
         yield f"{node.name}: {OLD_PROGRAM}; restart it with runbook/upgrade.py"
 
 
@@ -303,7 +303,7 @@ def _socket_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
 
 
 def _agent_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
-    agent = survey.unit(layout.packaging(pair.settings.package_source).agent_unit)
+    agent = survey.unit(pair.packaging.agent_unit)
     if pair.settings.control_channel == "agent":
         if agent.active != "active":
             yield f"{node.name}: {agent.name} is {agent.active}"

@@ -90,7 +90,7 @@ class Plan:
 
 def installed(pair: Pair, survey: Survey) -> str | None:
     """The version of Kea's package on this host; None before the rollout."""
-    return survey.packages.get(layout.packaging(pair.settings.package_source).dhcp4_package)
+    return survey.packages.get(pair.packaging.dhcp4_package)
 
 
 def version_of(pair: Pair, survey: Survey) -> Version | None:
@@ -104,7 +104,7 @@ def version_of(pair: Pair, survey: Survey) -> Version | None:
 
 def candidate(pair: Pair, survey: Survey) -> str | None:
     """The version that apt would install from the configured source."""
-    package = layout.packaging(pair.settings.package_source).dhcp4_package
+    package = pair.packaging.dhcp4_package
     rows = survey.candidates.get(package, ())
     if pair.settings.package_source == "backports":
         suite = f"{survey.codename}-backports/"
@@ -115,7 +115,7 @@ def candidate(pair: Pair, survey: Survey) -> str | None:
 def make_plan(pair: Pair, node: Node, survey: Survey) -> Plan:
     """What ``node`` should be like. The survey must know a Kea version and the interface."""
     settings = pair.settings
-    packaging = layout.packaging(settings.package_source)
+    packaging = pair.packaging
     version = version_of(pair, survey)
     interface = interface_of(node, survey)
     place = MULTIARCH.get(survey.architecture)

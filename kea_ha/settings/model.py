@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from kea_ha.layout import Packaging, packaging
 from kea_ha.settings import single_values
 from kea_ha.settings.problems import Refused
 
@@ -313,6 +314,11 @@ class Pair:
     def nodes(self) -> tuple[Node, Node]:
         """Primary first, the order in which the pair is rolled out."""
         return (self.primary, self.standby)
+
+    @property
+    def packaging(self) -> Packaging:
+        """What Kea's packages and units are called on its hosts."""
+        return packaging(self.settings.package_source)
 
     def partner_of(self, node: Node) -> Node:
         """The other one."""
