@@ -253,7 +253,7 @@ def _daemon_findings(pair: Pair, node: Node, survey: Survey) -> Iterable[str]:
     unit = survey.unit(DHCP4.of(pair).unit)
     if unit.enabled != "enabled":
         yield f"{node.name}: {unit.name} would not start at boot ({unit.enabled or 'not there'})"
-    if survey.executable.endswith("(deleted)"):
+    if survey.runs_old_program:
         yield f"{node.name}: {OLD_PROGRAM}; restart it with runbook/upgrade.py"
 
 

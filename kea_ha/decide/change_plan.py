@@ -26,7 +26,7 @@ from kea_ha.kea import config_diff, config_in_use
 from kea_ha.kea.config_in_use import Running
 from kea_ha.pki import certificates
 from kea_ha.settings.model import Node, Pair
-from kea_ha.settings.problems import Problem
+from kea_ha.settings.problems import Problem, below
 
 #: From this heartbeat on an operator may want to know what a change costs, in ms.
 _SLOW_HEARTBEAT_MS = 2000
@@ -219,10 +219,9 @@ def objections(
 
 
 def _wants_outage(pair: Pair, surveys: Mapping[str, Survey], reasons: Iterable[str]) -> Problem:
-    listed = "\n      ".join(reasons)
     return Problem(
         "the change",
-        f"one that the two servers cannot live with half done:\n      {listed}",
+        f"one that the two servers cannot live with half done:{below(reasons)}",
         "changes that can be made on one server while the other serves",
         "give --data accept_outage=true (of rotate.py's changes, to deploy.py) to make it all the "
         "same: both servers are then restarted at once, and no client is served for "
@@ -324,10 +323,9 @@ def damage(
     """Why no server of this pair may step down; findings with ``but`` in them do not count."""
     found = [one for one in acceptance.health_findings(pair, surveys) if not (but and but in one)]
     if found:
-        listed = "\n      ".join(found)
         yield Problem(
             "the live pair",
-            f"damaged; {acceptance.serving(pair, surveys)}:\n      {listed}",
+            f"damaged; {acceptance.serving(pair, surveys)}:{below(found)}",
             "a healthy pair, so that one server carries all while the other is changed",
             "mend it first: pyinfra -y inventory.py runbook/recover.py finds out what is wrong and "
             "mends what can be mended from here; or go on all the same with --data force=true",

@@ -50,6 +50,17 @@ def _runs(survey: Survey) -> bool:
     return any(survey.unit(unit).is_active for unit in DHCP4.units)
 
 
+def not_rolled_out(where: str, found: str = "not rolled out on this host") -> Problem:
+    """Why nothing is done where the pair was never accepted."""
+    return Problem(
+        "the pair",
+        found,
+        "a pair that was accepted",
+        "roll it out first: pyinfra -y inventory.py deploy.py",
+        where=where,
+    )
+
+
 def out_for_maintenance(name: str, survey: Survey) -> Iterable[Problem]:
     """Why nothing is done to a pair of which this host was taken out."""
     if survey.mark.out_since:

@@ -22,7 +22,7 @@ from kea_ha.kea import status
 from kea_ha.kea.lease_file import is_header
 from kea_ha.pki import certificates
 from kea_ha.settings.model import Node, Pair
-from kea_ha.settings.problems import Problem
+from kea_ha.settings.problems import Problem, below
 
 #: ``wait``: Kea mends it by itself. ``take over``: the one server that is left serves all clients.
 #: ``rejoin``: one server is started anew, its partner serving. ``restart both``: at once, since
@@ -145,13 +145,7 @@ def problems(
     """What has to be put right before the cure can work."""
     seen = {node.name: seen[node.name] for node in pair.nodes if node.name in seen}
     if not any(one.survey.mark.owner for one in seen.values()):
-        yield Problem(
-            "the pair",
-            "rolled out on no host that can be read",
-            "a pair that was accepted",
-            "roll it out: pyinfra -y inventory.py deploy.py",
-            where=pair.name,
-        )
+        yield client_impact.not_rolled_out(pair.name, "rolled out on no host that can be read")
         return
     if diagnosis.cure != "take over":  # which is what a host that is out may be needed for
         for name, one in seen.items():
@@ -195,10 +189,9 @@ def _survivor_differs(pair: Pair, node: Node, survey: Survey) -> Iterable[Proble
     """Its certificates do not matter: they are made anew with the CAs, afterwards."""
     waiting = desired_state.pending(desired_state.make_plan(pair, node, survey), survey)
     if waiting:
-        listed = "\n      ".join(waiting)
         yield Problem(
             "the survivor",
-            f"not as described:\n      {listed}",
+            f"not as described:{below(waiting)}",
             "the settings that it was rolled out with: nobody could serve while it is changed",
             "give those settings (a forgotten --data counts, too); change both hosts afterwards",
             where=node.name,

@@ -12,13 +12,19 @@ from dataclasses import dataclass, replace
 
 from kea_ha import layout
 from kea_ha.decide import change_plan
-from kea_ha.decide.client_impact import Anchors, interruptions, is_live, out_for_maintenance
+from kea_ha.decide.client_impact import (
+    Anchors,
+    interruptions,
+    is_live,
+    not_rolled_out,
+    out_for_maintenance,
+)
 from kea_ha.host import daemons, desired_state
 from kea_ha.host.daemons import DHCP4
 from kea_ha.host.survey import Listener, Survey
 from kea_ha.settings import build, kea_versions
 from kea_ha.settings.model import Node, Pair
-from kea_ha.settings.problems import Problem
+from kea_ha.settings.problems import Problem, below
 
 #: Kea's own limits (ARM, "Clock Skew"): it warns above the first, and stops HA above the second.
 SKEW_WARNING_S = 30
@@ -197,18 +203,22 @@ def _host_problems(pair: Pair, node: Node, seen: Seen, *, adopt: bool) -> Iterab
     yield from _dhcp_problems(node, seen.dhcp)
     version = desired_state.version_of(pair, survey)
     if version is None:
-        source = pair.settings.package_source
-        yield Problem(
-            "package_source",
-            f"{source}, which has no Kea for this host",
-            f"a package source with {DHCP4.of(pair).package}",
-            "check /etc/apt/sources.list* on the host (`apt-cache policy kea-dhcp4-server`), or "
-            "set package_source",
-            where=node.name,
-        )
+        yield no_kea(pair, node)
     else:
         for problem in kea_versions.version_problems(pair, version):
             yield replace(problem, where=node.name)
+
+
+def no_kea(pair: Pair, node: Node) -> Problem:
+    """The problem of a host for which the package source has no Kea."""
+    return Problem(
+        "package_source",
+        f"{pair.settings.package_source}, which has no Kea for this host",
+        f"a package source with {DHCP4.of(pair).package}",
+        "check /etc/apt/sources.list* on the host (`apt-cache policy kea-dhcp4-server`), or "
+        "set package_source",
+        where=node.name,
+    )
 
 
 def _interface_problems(node: Node, survey: Survey) -> Iterable[Problem]:
@@ -438,10 +448,9 @@ def _live_problems(
         node = pair.node(name)
         found = interruptions(pair, node, survey, anchors) if is_live(survey) else ()
         if found:
-            listed = "\n      ".join(found)
             yield Problem(
                 "the live server",
-                f"to be changed, which would interrupt its clients:\n      {listed}",
+                f"to be changed, which would interrupt its clients:{below(found)}",
                 "no change while its partner does not stand by to serve them",
                 "roll out the other host first, with the settings as they were (a forgotten "
                 "--data counts, too) and without --limit; then change both",
@@ -454,13 +463,7 @@ def not_live(pair: Pair, seen: Mapping[str, Seen]) -> Iterable[Problem]:
     seen = {node.name: seen[node.name] for node in pair.nodes if node.name in seen}
     for name in seen:
         if not is_live(seen[name].survey):
-            yield Problem(
-                "the pair",
-                "not rolled out on this host",
-                "a pair that was accepted",
-                "roll it out first: pyinfra -y inventory.py deploy.py",
-                where=name,
-            )
+            yield not_rolled_out(name)
     if len(seen) < len(pair.nodes):
         yield Problem(
             "--limit", "one host alone", "both hosts of the pair", "leave it out", where=pair.name

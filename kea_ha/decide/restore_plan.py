@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kea_ha import foreign, layout
+from kea_ha.decide import client_impact
 from kea_ha.host import daemons
 from kea_ha.host.backup_store import Backup
 from kea_ha.host.daemons import DHCP4
@@ -25,7 +26,7 @@ from kea_ha.kea import config, lease_file
 from kea_ha.kea.config_diff import parse_document
 from kea_ha.kea.lease_file import LeaseFileError, LeaseSet, Row
 from kea_ha.settings.model import Pair
-from kea_ha.settings.problems import Problem
+from kea_ha.settings.problems import Problem, below
 
 #: How many leases of other subnets are named one by one.
 _NAMED = 20
@@ -81,7 +82,7 @@ def objections(
     if lasting:
         yield Problem(
             "the backup",
-            f"one with leases of subnets that the pair does not have:\n{_listed(lasting)}",
+            f"one with leases of subnets that the pair does not have:{_listed(lasting)}",
             "leases of " + ", ".join(f"{s.subnet} (id {s.id})" for s in pair.settings.subnets),
             "roll the pair out with those subnets first, or use another backup",
             where=pair.name,
@@ -262,22 +263,8 @@ def _usual(path: str) -> tuple[str, str]:
 def _host_objections(pair: Pair, host: str, survey: Survey, *, force: bool) -> Iterator[Problem]:
     unit = survey.unit(DHCP4.of(pair).unit)
     if not survey.mark.accepted:
-        yield Problem(
-            "the pair",
-            "not rolled out on this host",
-            "a pair that was accepted",
-            "roll it out first: pyinfra -y inventory.py deploy.py",
-            where=host,
-        )
-    if survey.mark.out_since:
-        yield Problem(
-            "the host",
-            f"out for maintenance since {survey.mark.out_since}",
-            "a host that is not",
-            "bring it back first: pyinfra -y inventory.py runbook/maintain.py "
-            f"--data host={host} --data done=true",
-            where=host,
-        )
+        yield client_impact.not_rolled_out(host)
+    yield from client_impact.out_for_maintenance(host, survey)
     if not force and (unit.is_active or survey.serves):
         doing = "serving clients" if survey.serves else "running"
         yield Problem(
@@ -312,7 +299,7 @@ def _listed(rows: list[Row]) -> str:
         for row in rows[:_NAMED]
     ]
     more = [f"and {len(rows) - _NAMED} more"] if len(rows) > _NAMED else []
-    return "\n".join(f"      {line}" for line in (*lines, *more))
+    return below([*lines, *more])
 
 
 def _header(

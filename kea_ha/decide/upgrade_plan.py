@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from kea_ha.decide import acceptance, change_plan, client_impact, preflight
 from kea_ha.decide.client_impact import Anchors
 from kea_ha.host import desired_state
-from kea_ha.host.daemons import DHCP4
 from kea_ha.host.mark import Work
 from kea_ha.host.survey import Survey
 from kea_ha.settings import kea_versions
 from kea_ha.settings.kea_versions import Version
 from kea_ha.settings.model import Node, Pair
-from kea_ha.settings.problems import Problem
+from kea_ha.settings.problems import Problem, below
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def plan_upgrade(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[HostUpgrade
             desired_state.candidate(pair, survey),
         )
         unfinished = is_begun([survey])
-        if gets is not None and (has != gets or unfinished or _runs_another(survey)):
+        if gets is not None and (has != gets or unfinished or survey.runs_old_program):
             found.append(HostUpgrade(node, has, gets))
     return tuple(found)
 
@@ -58,10 +57,6 @@ def plan_upgrade(pair: Pair, surveys: Mapping[str, Survey]) -> tuple[HostUpgrade
 def is_begun(surveys: Iterable[Survey]) -> bool:
     """Whether an upgrade was begun on one of these hosts and has not ended."""
     return any(one.mark.work is Work.UPGRADING for one in surveys)
-
-
-def _runs_another(survey: Survey) -> bool:
-    return survey.executable.endswith("(deleted)")
 
 
 def objections(
@@ -91,13 +86,7 @@ def _host_objections(
     pair: Pair, node: Node, survey: Survey, anchors: Anchors, *, begun: bool
 ) -> Iterable[Problem]:
     if not survey.mark.accepted:
-        yield Problem(
-            "the pair",
-            "never accepted on this host",
-            "a pair that was rolled out",
-            "roll it out first: pyinfra -y inventory.py deploy.py",
-            where=node.name,
-        )
+        yield client_impact.not_rolled_out(node.name, "never accepted on this host")
         return
     yield from client_impact.out_for_maintenance(node.name, survey)
     yield from preflight.identity_problems(pair, node, survey, anchors)
@@ -111,13 +100,7 @@ def _host_objections(
         )
     has, gets = desired_state.installed(pair, survey), desired_state.candidate(pair, survey)
     if gets is None:
-        yield Problem(
-            "package_source",
-            f"{pair.settings.package_source}, which has no Kea for this host",
-            f"a package source with {DHCP4.of(pair).package}",
-            "check /etc/apt/sources.list* on the host (`apt-cache policy kea-dhcp4-server`)",
-            where=node.name,
-        )
+        yield preflight.no_kea(pair, node)
         return
     target = Version.parse(gets)
     if has and target < Version.parse(has):
@@ -132,10 +115,9 @@ def _host_objections(
         yield replace(problem, where=node.name)
     waiting = client_impact.interruptions(pair, node, survey, anchors) if has and not begun else []
     if waiting:
-        listed = "\n      ".join(waiting)
         yield Problem(
             "the host",
-            f"not as described:\n      {listed}",
+            f"not as described:{below(waiting)}",
             "one thing at a time: a pair that is as its settings say",
             "run deploy.py first, or give the settings as they were",
             where=node.name,

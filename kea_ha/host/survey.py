@@ -182,6 +182,11 @@ class Survey:
         """The host's own idea of the time, in UTC."""
         return datetime.fromtimestamp(self.epoch, UTC)
 
+    @property
+    def runs_old_program(self) -> bool:
+        """Whether the kea-dhcp4 that runs is no longer the installed one."""
+        return self.executable.endswith("(deleted)")
+
     def unit(self, name: str) -> Unit:
         """The unit called ``name``, also when the host has none such."""
         return self.units.get(name, Unit(name))

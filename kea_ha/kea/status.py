@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from kea_ha.foreign import ForeignError, cut
+from kea_ha.settings.problems import counted
 
 PRIMARY = "primary"
 STANDBY = "standby"
@@ -298,16 +299,12 @@ def verdict_sentence(
     `age_s` is the older of the two heartbeats, `tls_version` the older of the two seen on
     the wire (such as `TLS 1.3`), `certificate_days` the life left of what expires first.
     """
-    rest = f" and {_count(len(subnets) - 1, 'more subnet')}" if len(subnets) > 1 else ""
+    rest = f" and {counted(len(subnets) - 1, 'more subnet')}" if len(subnets) > 1 else ""
     return (
         f"{primary_host} serves {subnets[0] if subnets else 'no subnet'}{rest}, "
         f"{standby_host} stands by, in touch {age_s} s ago, {tls_version}, "
-        f"certificates valid for {_count(certificate_days, 'day')}"
+        f"certificates valid for {counted(certificate_days, 'day')}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _scopes_in_words(scopes: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from kea_ha.session.operation import Outcome
 from kea_ha.session.remote import AGAIN, PartnerFailed, ask, say, wait_until
 from kea_ha.session.surveys import anchors_for, change_of_cas, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
-from kea_ha.settings.problems import Problem
+from kea_ha.settings.problems import Problem, counted
 
 #: What the acceptance is judged by, by host.
 EVIDENCE: dict[str, Evidence] = {}
@@ -98,7 +98,7 @@ def refuse(pair: Pair, found: Sequence[Problem]) -> None:
     if found:
         only_once(pair)
         raise Refusal(
-            f"{_count(found, 'problem')}:\n{_numbered(found)}",
+            f"{counted(len(found), 'problem')}:\n{_numbered(found)}",
             "mend what is listed, then run the same command again",
             _hosts_of(pair),
             "refused; nothing was changed",
@@ -284,7 +284,7 @@ def judge(pair: Pair, node: Node) -> Outcome:
     if found:
         only_once(pair)
         raise Refusal(
-            f"{acceptance.serving(pair, _surveys(EVIDENCE))}; {_count(found, 'finding')}:\n"
+            f"{acceptance.serving(pair, _surveys(EVIDENCE))}; {counted(len(found), 'finding')}:\n"
             f"{_numbered(found)}",
             "`pyinfra -y inventory.py runbook/recover.py` mends what can be mended from here; "
             "docs/runbook.md, When the pair is not accepted, goes through these findings; "
@@ -323,7 +323,3 @@ def _numbered(items: Sequence[object]) -> str:
 
 #: How many findings are shown: nobody reads more, and what is above must not scroll away.
 _MOST_LISTED = 50
-
-
-def _count(items: Sequence[object], noun: str) -> str:
-    return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"

@@ -14,7 +14,7 @@ from kea_ha.pki import ca_store, certificates
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.remote import Commands, ask, need, say
-from kea_ha.session.surveys import PKI_DIR, changed, look_at, store_for
+from kea_ha.session.surveys import COPY_PKI, PKI_DIR, changed, look_at, store_for
 from kea_ha.settings.model import Node, OwnCertificates, Pair
 
 
@@ -38,7 +38,7 @@ def identity(pair: Pair, node: Node, *, which: str) -> Commands:
     if not ca_store.Store.exists(PKI_DIR / pair.name) and ours & look_at(node).certificates.keys():
         raise Refusal(
             f"there is no {PKI_DIR / pair.name}/ here, and {node.name} has certificates of it",
-            "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)",
+            COPY_PKI,
         )
     store = store_for(pair)
     authority = store.peers if which == "ha" else store.api

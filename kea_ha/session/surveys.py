@@ -31,6 +31,8 @@ from kea_ha.session.remote import AGAIN, AS_ROOT, ask
 from kea_ha.settings.model import Node, Pair
 
 PKI_DIR = Path("pki")
+#: The remedy where the CAs of a pair that was rolled out are not on this machine.
+COPY_PKI = "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)"
 #: How long the files of a host may be on their way, in seconds: a million leases are some 20 MB.
 COPYING_S = 600
 
@@ -154,7 +156,7 @@ def authorities_at_hand(pair: Pair) -> ca_store.Store:
     if not ca_store.Store.exists(directory):
         raise PkiError(
             f"there is no {directory}/ here",
-            "copy it from the machine that rolled this pair out (docs/runbook.md, Keep pki/)",
+            COPY_PKI,
         )
     return ca_store.Store(directory, pair.name, os.environ.get(ca_store.PASSPHRASE_VARIABLE))
 

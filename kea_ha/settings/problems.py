@@ -44,13 +44,22 @@ class Problem:
         return f"{place}{self.setting} is {self.given}{end} Allowed: {self.allowed}. {remedy}"
 
 
+def below(items: Iterable[object]) -> str:
+    """Items as part of what is given in a problem, each on a line of its own."""
+    return "".join(f"\n      {item}" for item in items)
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them, in words."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class SettingsError(Exception):
     """Raised when settings cannot be rolled out; `problems` holds all of them, not the first."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
-        count = len(self.problems)
-        heading = "1 problem" if count == 1 else f"{count} problems"
+        heading = counted(len(self.problems), "problem")
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(f"{heading} in the settings; nothing was contacted or changed.{lines}")
 

@@ -230,7 +230,7 @@ REQUIRED = (
     *((*HA, "local", key) for key in ("role", "state", "scopes")),
     *(
         (*HA, "remote", key)
-        for key in ("role", "last-state", "in-touch", "age", "communication-interrupted")
+        for key in ("last-state", "in-touch", "age", "communication-interrupted")
     ),
 )
 
@@ -238,6 +238,7 @@ REQUIRED = (
 NOT_NEEDED = (
     ("pid",),
     ("reload",),
+    (*HA, "remote", "role"),
     (*HA, "remote", "unacked-clients"),
     (*HA, "remote", "last-scopes"),
 )
