@@ -24,6 +24,7 @@ from kea_ha.commands.rolling_change import (
 from kea_ha.decide import change_plan, upgrade_plan
 from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import desired_state
+from kea_ha.host.script import script
 from kea_ha.operations import checks, put_in_order
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
@@ -89,8 +90,8 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
     partner = pair.partner_of(node)
     packaging = layout.packaging(pair.settings.package_source)
     units = (packaging.dhcp4_unit, packaging.agent_unit)
-    kea = _KEA.format(version=mine.gets)
-    install = f"{put_in_order.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
+    suite = put_in_order.suite_of(pair, look_at(node))
+    install = f"{suite}install --only-upgrade {_all_of_kea(mine.gets)}"
     stopped = upgraded = False
     try:
         mark(pair, node, upgrade_plan.UPGRADING)
@@ -108,7 +109,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
                 # Masked: a package's own script would start the new Kea on the old documents.
                 StringCommand("systemctl stop", packaging.agent_unit, "2>/dev/null;"
                               " systemctl mask --quiet", *units, _timeout=SERVICE_S),
-                StringCommand(_KEEP_LEASES.format(kept=_kept(mine)), _timeout=SERVICE_S),
+                StringCommand(script("keep_leases", kept=_kept(mine)), _timeout=SERVICE_S),
                 put_in_order.apt_get(install),
             ])  # fmt: skip
             changed(node)
@@ -150,17 +151,12 @@ def _left(
     )
 
 
-# All that was built of Kea, since those packages want each other in the same version.
-_KEA = (
-    "$(dpkg-query -W -f '${{db:Status-Abbrev}} ${{source:Package}} ${{Package}}\\n' |"
-    " sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
-)
-# `cp -a` brings links as links, so the names that _kea gave them must not be there before: whatever
-# the run before kept there is kept no longer, once this is whole.
-_KEEP_LEASES = (
-    f"umask 077; [ ! -e {layout.LEASES} ] || {{{{ rm -rf {{kept}}.new && mkdir {{kept}}.new &&"
-    f" cp -a {layout.LEASES}* {{kept}}.new/ && rm -rf {{kept}} && mv {{kept}}.new {{kept}}; }}}}"
-)
+def _all_of_kea(version: str) -> str:
+    """All packages built of Kea that the host has: they want each other in the same version."""
+    return (
+        "$(dpkg-query -W -f '${db:Status-Abbrev} ${source:Package} ${Package}\\n' |"
+        f" sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
+    )
 
 
 def _kept(mine: HostUpgrade) -> str:
