@@ -30,7 +30,8 @@ from kea_ha.decide import drill_report, drill_scenarios
 from kea_ha.decide.drill_report import Figures, Report, Scenario
 from kea_ha.decide.drill_scenarios import Kind, Told
 from kea_ha.foreign import ForeignError
-from kea_ha.host import desired_state, frames, put_back_timer, shell
+from kea_ha.host import desired_state, frames, put_back_timer
+from kea_ha.host.script import script
 from kea_ha.host.survey import parse_interfaces
 from kea_ha.kea import lease_file
 from kea_ha.kea.lease_file import LeaseFileError
@@ -269,9 +270,11 @@ class _Drill:
         remedy = "it has to have Python, and an address in a subnet that the pair serves"
         answer = ask(
             self._probe,
-            f"{frames.prelude()}rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; "
-            "command -v python3 >/dev/null || { echo 'no python3 there' >&2; exit 1; }\n"
-            f"ip -j -4 addr show | put interfaces\n{frames.finish()}",
+            frames.framed(
+                f"rm -rf {_PLACE}; mkdir -p -m 700 {_PLACE}; "
+                "command -v python3 >/dev/null || { echo 'no python3 there' >&2; exit 1; }\n"
+                "ip -j -4 addr show | put interfaces\n"
+            ),
         )
         try:
             if not answer.ok:
@@ -363,8 +366,8 @@ class _Drill:
         )
         lost = 0
         for node in self.pair.nodes:
-            script = frames.prelude() + shell.READING + _MISSING_LEASES + frames.finish()
-            answer = ask(host_of(node), script, stdin=held, timeout_s=300)
+            asking = frames.framed(script("as_kea", "missing_leases"))
+            answer = ask(host_of(node), asking, stdin=held, timeout_s=300)
             try:
                 if not answer.ok:
                     raise ForeignError(answer.words)
@@ -394,7 +397,7 @@ class _Drill:
         card = look_at(node).interface_with(node.address)
         make = drill_scenarios.way_back_script if back else drill_scenarios.fault_script
         wanted = self.kind.name == drill_scenarios.CERTIFICATE_EXPIRED and not back
-        script = make(
+        text = make(
             self.kind,
             role=node.role,
             unit=unit_of(self.pair),
@@ -402,7 +405,7 @@ class _Drill:
             interface=card.name if card else "",
         )
         given = self._expired(node) if wanted else None
-        answer = ask(host_of(node), script, stdin=given, timeout_s=120)
+        answer = ask(host_of(node), text, stdin=given, timeout_s=120)
         return "" if answer.ok else answer.words
 
     def _expired(self, node: Node) -> str:
@@ -579,7 +582,7 @@ def _words_of(do: Callable[[Node, bool], str], node: Node, back: bool) -> str:
 
 def value_of(on: Host, command: str) -> bytes:
     """What a command prints on a host; nothing when it does not tell."""
-    answer = ask(on, f"{frames.prelude()}{command} 2>/dev/null | put value\n{frames.finish()}")
+    answer = ask(on, frames.framed(f"{command} 2>/dev/null | put value\n"))
     try:
         return frames.read(answer.stdout, ["value"]).get("value", b"")
     except ForeignError:
@@ -594,12 +597,3 @@ def _skew(on: Host) -> float:
     if not re.fullmatch(r"[0-9]{9,11}\.[0-9]{9}", said):
         raise Refusal(f"{on.name} does not tell its time", AGAIN)
     return float(said) - (before + after) / 2
-
-
-# Reads `ADDRESS MAC` lines; prints the addresses that are not that client's here.
-_MISSING_LEASES = r"""
-while read -r address mac; do
-  kea_says "{\"command\":\"lease4-get\",\"arguments\":{\"ip-address\":\"$address\"}}" |
-    grep -q "\"hw-address\": \"$mac\"" || echo "$address"
-done | put missing
-"""

@@ -16,7 +16,8 @@ from kea_ha import foreign, layout
 from kea_ha.decide import acceptance, change_plan
 from kea_ha.decide.change_plan import HostChange
 from kea_ha.decide.client_impact import CHANGING
-from kea_ha.host import accepted_state, put_back_timer, shell
+from kea_ha.host import accepted_state, put_back_timer
+from kea_ha.host.script import script
 from kea_ha.host.survey import Survey
 from kea_ha.kea import log_file
 from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
@@ -113,10 +114,8 @@ def _undone_together(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
     said = f"both restarted with the change: {refusal.why}{own_words(node)}"
     say("    undoing: the host gets back its last accepted state, as its partner does")
     kept = _last_accepted(node)
-    script = accepted_state.put_back_script(kept) + accepted_state.restart_script(
-        accepted_state.ALL_UNITS, kept
-    )
-    answer = ask(host, script, timeout_s=120)
+    restart = accepted_state.restart_script(accepted_state.ALL_UNITS, kept)
+    answer = ask(host, accepted_state.put_back_script(kept) + restart, timeout_s=120)
     changed(node)
     names = tuple(one.name for one in pair.nodes)
     try:
@@ -193,8 +192,8 @@ def mark(pair: Pair, node: Node, how: str = CHANGING, back_to: str = "") -> None
     """
     if not look_at(node).kept:
         # Rolled out before states were kept: what stands here now is what was accepted.
-        script = accepted_state.keep_script(node, RUN.name)
-        run_commands([StringCommand(script, _stdin="not known", _timeout=SERVICE_S)])
+        keep = accepted_state.keep_script(node, RUN.name)
+        run_commands([StringCommand(keep, _stdin="not known", _timeout=SERVICE_S)])
         changed(node)
     if not look_at(node).state.get("unfinished", "").startswith(how):
         last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
@@ -276,18 +275,11 @@ def fall_into_step(pair: Pair, node: Node) -> None:
     if heartbeat_s > PROGRESS_S:
         say(f"    waiting up to {heartbeat_s:.0f} s for {partner.name}'s heartbeat, to keep step")
     patience_s = round(heartbeat_s) + 2
-    await_one = _AWAIT_HEARTBEAT.format(log=layout.LOG, tries=round(patience_s / 0.05))
-    script = f"as_kea_s={patience_s + 5}\nas_kea sh -c {foreign.quoted(await_one)} | taken 1"
-    ask(host_of(partner), shell.READING + script, timeout_s=patience_s + 8)
+    await_one = foreign.quoted(script("await_heartbeat", tries=round(patience_s / 0.05)))
+    waiting = f"as_kea_s={patience_s + 5}; as_kea sh -c {await_one} | taken 1"
+    ask(host_of(partner), script("as_kea") + waiting, timeout_s=patience_s + 8)
     lead_s = log_file.start_took(look_at(node).log) + _ORDER_S
     time.sleep((heartbeat_s / 2 - lead_s) % heartbeat_s)
-
-
-# Each heartbeat that finds nobody is logged.
-_AWAIT_HEARTBEAT = """
-count() {{ grep -ac HA_HEARTBEAT_COMMUNICATIONS_FAILED {log}; }}
-before=$(count); tries={tries}
-while [ "$(count)" = "$before" ] && [ $((tries -= 1)) -gt 0 ]; do sleep 0.05; done"""
 
 
 def start(pair: Pair, node: Node) -> None:

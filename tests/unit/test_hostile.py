@@ -27,8 +27,9 @@ import pytest
 from kea_ha import foreign, layout
 from kea_ha.decide import acceptance, drill_scenarios, restore_plan
 from kea_ha.foreign import ForeignError, shown
-from kea_ha.host import backup_store, file_transfer, frames, port_tests, shell, survey
+from kea_ha.host import backup_store, file_transfer, frames, port_tests, survey
 from kea_ha.host.backup_store import Backup, BackupError
+from kea_ha.host.script import script
 from kea_ha.host.survey import Question, SurveyError, build_script, parse_survey
 from kea_ha.kea import lease_file, log_file
 from kea_ha.kea.redaction import without_secrets
@@ -371,7 +372,7 @@ def test_where_keas_user_could_exchange_them_documents_are_read_as_that_user(pla
 
 
 def close(place: Place, call: str) -> subprocess.CompletedProcess[bytes]:
-    functions = shell.READING + shell.close_functions("root")
+    functions = script("as_kea", "closing", group="root")
     functions = functions.replace(layout.KEA_USER, USER).replace(f"-g {USER}", f"-g {GROUP}")
     functions = functions.replace(f"--regid={USER}", f"--regid={GROUP}")
     return place.run(f"set -e\n{functions}\n{call}")
