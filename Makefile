@@ -69,11 +69,12 @@ test-all: lint setup setup-vagrant setup-browser ## the full matrix
 	$(PYTEST)
 
 .PHONY: lint
-lint: venv ## style, types, and that arrows go one way
+lint: venv ## style, types, the hosts' shell, and that arrows go one way
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	.venv/bin/shellcheck files/host/*.sh
 
 .PHONY: setup
 setup: ## install what the lab needs (Debian packages, and .venv)

@@ -27,7 +27,8 @@ from kea_ha.decide.client_load import Told
 from kea_ha.decide.drill_results import Measured, Report, Scenario
 from kea_ha.decide.drill_scenarios import Kind
 from kea_ha.foreign import ForeignError
-from kea_ha.host import desired_state, put_back_timer, shell
+from kea_ha.host import desired_state, put_back_timer
+from kea_ha.host.script import script
 from kea_ha.kea.status import PARTNER_DOWN
 from kea_ha.operations import load
 from kea_ha.operations.load import Load
@@ -254,9 +255,9 @@ class _Drill:
         given, lost = told.held_by_one, 0
         held = "".join(f"{address} {mac}\n" for address, mac in given.items())
         for node in self.pair.nodes:
-            script = shell.READING + _MISSING_LEASES
+            asking = script("as_kea", "missing_leases")
             try:
-                found = value_of(host_of(node), script, "missing", stdin=held, timeout_s=300)
+                found = value_of(host_of(node), asking, "missing", stdin=held, timeout_s=300)
             except ForeignError as error:
                 raise Refusal(f"{node.name} does not tell its leases: {error}", AGAIN) from error
             lost += len({*foreign.text(found).split()} & given.keys())
@@ -280,7 +281,7 @@ class _Drill:
         card = look_at(node).interface_with(node.address)
         make = drill_scenarios.way_back_script if back else drill_scenarios.fault_script
         wanted = self.kind.name == drill_scenarios.CERTIFICATE_EXPIRED and not back
-        script = make(
+        text = make(
             self.kind,
             role=node.role,
             unit=unit_of(self.pair),
@@ -288,7 +289,7 @@ class _Drill:
             interface=card.name if card else "",
         )
         given = self._expired(node) if wanted else None
-        answer = ask(host_of(node), script, stdin=given, timeout_s=120)
+        answer = ask(host_of(node), text, stdin=given, timeout_s=120)
         return "" if answer.ok else answer.words
 
     def _expired(self, node: Node) -> str:
@@ -376,12 +377,3 @@ def _words_of(do: Callable[[Node, bool], str], node: Node, back: bool) -> str:
             return do(node, back)
         except Refusal as refusal:
             return refusal.what
-
-
-# Reads `ADDRESS MAC` lines; prints the addresses that are not that client's here.
-_MISSING_LEASES = r"""
-while read -r address mac; do
-  kea_says "{\"command\":\"lease4-get\",\"arguments\":{\"ip-address\":\"$address\"}}" |
-    grep -q "\"hw-address\": \"$mac\"" || echo "$address"
-done | put missing
-"""

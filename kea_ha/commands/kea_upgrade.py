@@ -24,6 +24,7 @@ from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import desired_state
 from kea_ha.host.daemons import DAEMONS
 from kea_ha.host.mark import Work
+from kea_ha.host.script import script
 from kea_ha.operations import checks, put_in_order
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
@@ -83,8 +84,8 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
     node = mine.node
     partner = pair.partner_of(node)
     server, *others = (one.of(pair).unit for one in DAEMONS)
-    kea = _KEA.format(version=mine.gets)
-    install = f"{put_in_order.suite_of(pair, look_at(node))}install --only-upgrade {kea}"
+    suite = put_in_order.suite_of(pair, look_at(node))
+    install = f"{suite}install --only-upgrade {_all_of_kea(mine.gets)}"
     stopped = upgraded = False
     try:
         mark(pair, node, Work.UPGRADING)
@@ -102,7 +103,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
                 # Masked: a package's own script would start the new Kea on the old documents.
                 StringCommand("systemctl stop", *others, "2>/dev/null;"
                               " systemctl mask --quiet", server, *others, _timeout=SERVICE_S),
-                StringCommand(_KEEP_LEASES.format(kept=_kept(mine)), _timeout=SERVICE_S),
+                StringCommand(script("keep_leases", kept=_kept(mine)), _timeout=SERVICE_S),
                 put_in_order.apt_get(install),
             ])  # fmt: skip
             changed(node)
@@ -141,17 +142,12 @@ def _left(
     )
 
 
-# All that was built of Kea, since those packages want each other in the same version.
-_KEA = (
-    "$(dpkg-query -W -f '${{db:Status-Abbrev}} ${{source:Package}} ${{Package}}\\n' |"
-    " sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
-)
-# `cp -a` brings links as links, so the names that _kea gave them must not be there before: whatever
-# the run before kept there is kept no longer, once this is whole.
-_KEEP_LEASES = (
-    f"umask 077; [ ! -e {layout.LEASES} ] || {{{{ rm -rf {{kept}}.new && mkdir {{kept}}.new &&"
-    f" cp -a {layout.LEASES}* {{kept}}.new/ && rm -rf {{kept}} && mv {{kept}}.new {{kept}}; }}}}"
-)
+def _all_of_kea(version: str) -> str:
+    """All packages built of Kea that the host has: they want each other in the same version."""
+    return (
+        "$(dpkg-query -W -f '${db:Status-Abbrev} ${source:Package} ${Package}\\n' |"
+        f" sed -n 's/^i.. *isc-kea \\(.*\\)/\\1={version}/p')"
+    )
 
 
 def _kept(mine: HostUpgrade) -> str:

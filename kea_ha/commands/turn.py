@@ -17,10 +17,11 @@ from pyinfra.api import StringCommand
 
 from kea_ha import foreign, layout
 from kea_ha.decide import acceptance, change_plan
-from kea_ha.host import accepted_state, put_back_timer, shell
+from kea_ha.host import accepted_state, put_back_timer
 from kea_ha.host.daemons import DAEMONS, DHCP4
 from kea_ha.host.mark import Work
 from kea_ha.host.mark import back_to as back_to_of
+from kea_ha.host.script import script
 from kea_ha.host.survey import Survey
 from kea_ha.kea import log_file
 from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
@@ -166,18 +167,11 @@ def fall_into_step(pair: Pair, node: Node) -> None:
     if heartbeat_s > PROGRESS_S:
         say(f"    waiting up to {heartbeat_s:.0f} s for {partner.name}'s heartbeat, to keep step")
     patience_s = round(heartbeat_s) + 2
-    await_one = _AWAIT_HEARTBEAT.format(log=layout.LOG, tries=round(patience_s / 0.05))
-    script = f"as_kea_s={patience_s + 5}\nas_kea sh -c {foreign.quoted(await_one)} | taken 1"
-    ask(host_of(partner), shell.READING + script, timeout_s=patience_s + 8)
+    await_one = foreign.quoted(script("await_heartbeat", tries=round(patience_s / 0.05)))
+    waiting = f"as_kea_s={patience_s + 5}; as_kea sh -c {await_one} | taken 1"
+    ask(host_of(partner), script("as_kea") + waiting, timeout_s=patience_s + 8)
     lead_s = log_file.start_took(look_at(node).log) + _ORDER_S
     time.sleep((heartbeat_s / 2 - lead_s) % heartbeat_s)
-
-
-# Each heartbeat that finds nobody is logged.
-_AWAIT_HEARTBEAT = """
-count() {{ grep -ac HA_HEARTBEAT_COMMUNICATIONS_FAILED {log}; }}
-before=$(count); tries={tries}
-while [ "$(count)" = "$before" ] && [ $((tries -= 1)) -gt 0 ]; do sleep 0.05; done"""
 
 
 def start(pair: Pair, node: Node) -> None:

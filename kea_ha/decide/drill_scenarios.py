@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kea_ha import foreign, layout
 from kea_ha.host import put_back_timer
+from kea_ha.host.script import script
 from kea_ha.kea import status
 from kea_ha.settings.model import Node, Pair
 
@@ -41,6 +41,7 @@ class Kind:
     design, a client may be refused its lease by the other one, and two be given one address.
     ``silent``: a request to the victim is not refused, but goes unanswered. ``down``: its server
     does not run meanwhile. ``in_lab``: for the labs alone; one without scripts is a power cut.
+    ``fault`` and ``way_back``: shell functions of ``files/host/drill_*.sh``.
     ``back``: what is measured is the way back. ``lasts_s``: for how long it is left as it is, in
     seconds; ``ends_in``: which HA state of both servers is awaited first.
     """
@@ -60,70 +61,8 @@ class Kind:
     ends_in: str = ""
 
 
-# Held down: systemd would start it again within two seconds. In /run, so that no reboot keeps it;
-# last by its name, since the rollout's own drop-in says otherwise.
-_KILL = """mkdir -p /run/systemd/system/{unit}.d &&
-printf '[Service]\\nRestart=no\\n' > /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf &&
-systemctl daemon-reload && systemctl kill -s KILL {unit}"""
-_REVIVE = """rm -f /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf; systemctl daemon-reload
-systemctl reset-failed {unit} 2>/dev/null; systemctl start {unit}"""
-_CUT = """nft -f - <<'END'
-table inet kea_ha_drill {{
-  chain in {{ type filter hook input priority -10; tcp dport {port} drop; tcp sport {port} drop; }}
-  chain to {{ type filter hook output priority -10; tcp dport {port} drop; tcp sport {port} drop; }}
-}}
-END"""
-_MEND = "nft delete table inet kea_ha_drill 2>/dev/null; true"
-# It ends by itself, whatever becomes of the drill.
+#: A flapping link: so long cut and so long whole, in seconds, so many times.
 _CUT_S, _WHOLE_S, _CUTS = 1.5, 3, 5
-_FLAP = f"""command -v nft >/dev/null || {{{{ echo "nft is not there" >&2; exit 1; }}}}
-cat > /run/kea-ha-drill-flap <<'SCRIPT'
-for cut in $(seq {_CUTS}); do {_CUT}
-sleep {_CUT_S}; {_MEND}; sleep {_WHOLE_S}; done; rm -f /run/kea-ha-drill-flap
-SCRIPT
-setsid sh /run/kea-ha-drill-flap >/dev/null 2>&1 </dev/null &"""
-# Both what Kea sends through the kernel and what it sends past it, as DHCP's raw packets are. ssh
-# and what it needs to find its way are let through, or the host could not be told to come back.
-_ISOLATE = """ports=$(sshd -T 2>/dev/null | sed -n 's/^port //p' | paste -sd,)
-nft -f - <<END
-table netdev kea_ha_drill {{
-  chain in {{ type filter hook ingress device {interface} priority -10;
-    ether type arp accept; meta l4proto ipv6-icmp accept;
-    tcp dport {{ ${{ports:-22}} }} accept; drop; }}
-  chain to {{ type filter hook egress device {interface} priority -10;
-    ether type arp accept; meta l4proto ipv6-icmp accept;
-    tcp sport {{ ${{ports:-22}} }} accept; drop; }}
-}}
-END"""
-_REJOIN = "nft delete table netdev kea_ha_drill 2>/dev/null; true"
-# By a handle of its own, so that only that is taken away.
-_SLOW = "tc qdisc add dev {interface} root handle 4ea: tbf rate 32kbit burst 4kb latency 400ms"
-_UNSLOW = (
-    "! tc qdisc show dev {interface} | grep -q 'tbf 4ea: root' || tc qdisc del dev {interface} root"
-)
-# Both servers have to start anew to get out of it, so it is a fault of both, in one clock.
-_DRIFT = """[ {role} = standby ] || exit 0
-mkdir -p /run/systemd/system/{unit}.d &&
-ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null &&
-printf '[Service]\nEnvironment=FAKETIME=+70s FAKETIME_DONT_FAKE_MONOTONIC=1 LD_PRELOAD=%s\n' \
-  /usr/lib/*/faketime/libfaketime.so.1 > /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf &&
-systemctl daemon-reload && systemctl restart {unit}"""
-_UNDRIFT = """rm -f /run/systemd/system/{unit}.d/zz-kea-ha-drill.conf; systemctl daemon-reload
-systemctl restart {unit}"""
-
-# Kea keeps a connection that is good, so that it does not notice before it has to make a new one.
-# Put back is only what is still there of the drill: somebody may have made a new one meanwhile.
-_SAVED, _EXPIRED = (f"{layout.STATE_DIR}/drill-{name}.crt" for name in ("saved", "expired"))
-_EXPIRE = f"""cp -p {layout.HA_CERTIFICATE} {_SAVED} && cp -p {_SAVED} {_EXPIRED} &&
-cat > {_EXPIRED} && cp -p {_EXPIRED} {layout.HA_CERTIFICATE}.new &&
-mv -f {layout.HA_CERTIFICATE}.new {layout.HA_CERTIFICATE} && systemctl restart {{unit}}"""
-_UNEXPIRE = f"""[ -f {_SAVED} ] || exit 0
-if cmp -s {_EXPIRED} {layout.HA_CERTIFICATE}; then
-  cp -p {_SAVED} {layout.HA_CERTIFICATE}.new || exit 1
-  mv -f {layout.HA_CERTIFICATE}.new {layout.HA_CERTIFICATE} || exit 1
-fi
-! cmp -s {_SAVED} {layout.HA_CERTIFICATE} || systemctl restart {{unit}} || exit 1
-rm -f {_SAVED} {_EXPIRED}"""
 
 _PRIMARY, _STANDBY = status.PRIMARY, status.STANDBY
 KINDS: Mapping[str, Kind] = {
@@ -132,19 +71,19 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "primary-killed",
             "kea-dhcp4 on the primary is killed and held down",
-            *(_PRIMARY, _STANDBY, _KILL, _REVIVE),
+            *(_PRIMARY, _STANDBY, "hold_down", "revive"),
             down=True,
         ),
         Kind(
             "standby-killed",
             "kea-dhcp4 on the standby is killed and held down",
-            *(_STANDBY, _PRIMARY, _KILL, _REVIVE),
+            *(_STANDBY, _PRIMARY, "hold_down", "revive"),
             down=True,
         ),
         Kind(
             "primary-back",
             "the primary comes back after its standby has taken over",
-            *(_PRIMARY, _STANDBY, _KILL, _REVIVE),
+            *(_PRIMARY, _STANDBY, "hold_down", "revive"),
             down=True,
             back=True,
         ),
@@ -159,45 +98,45 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "host-isolated",
             "the primary's host is cut off from clients and from its partner",
-            *(_PRIMARY, _STANDBY, _ISOLATE, _REJOIN),
+            *(_PRIMARY, _STANDBY, "isolate", "rejoin"),
             apart=True,
             silent=True,
         ),
         Kind(
             "link-cut",
             "the servers do not reach each other, and both are alive",
-            *(_STANDBY, _PRIMARY, _CUT, _MEND),
+            *(_STANDBY, _PRIMARY, "cut_link", "mend_link"),
             apart=True,
             silent=True,
         ),
         Kind(
             "flapping",
             "the link between the servers is cut five times, for a second and a half each",
-            *(_STANDBY, "", _FLAP, _MEND),
+            *(_STANDBY, "", "flap", "mend_link"),
             lasts_s=_CUTS * (_CUT_S + _WHOLE_S) + 1,
         ),
         Kind(
             "slow-link",
             "the standby's card is limited to 32 kbit/s",
-            *(_STANDBY, "", _SLOW, _UNSLOW),
+            *(_STANDBY, "", "slow_down", "speed_up"),
             lasts_s=20,
         ),
         Kind(
             "both-down-together",
             "kea-dhcp4 on both hosts is killed, and started again together",
-            *("", "", _KILL, _REVIVE),
+            *("", "", "hold_down", "revive"),
             down=True,
         ),
         Kind(
             CERTIFICATE_EXPIRED,
             "the standby's certificate has expired, and the servers turn each other away",
-            *(_STANDBY, _PRIMARY, _EXPIRE, _UNEXPIRE),
+            *(_STANDBY, _PRIMARY, "expire", "unexpire"),
             apart=True,
         ),
         Kind(
             "clock-drift",
             "the standby's clock is 70 s ahead, which ends high availability",
-            *("", "", _DRIFT, _UNDRIFT),
+            *("", "", "drift", "undrift"),
             in_lab=True,
             ends_in=status.TERMINATED,
         ),
@@ -215,29 +154,35 @@ def survivor(pair: Pair, kind: Kind) -> Node | None:
     return next((node for node in pair.nodes if node.role == kind.takes_over), None)
 
 
-def fault_script(kind: Kind, **names: object) -> str:
+def fault_script(kind: Kind, **names: str | int) -> str:
     """Make the fault, once it is sure that the host is put back by itself in any case.
 
     ``names`` are the host's ``role``, ``unit``, ``port`` and ``interface``. The script reads the
     expired certificate (PEM), where one is wanted.
     """
-    names = _words(names)
-    timer = put_back_timer.arm(put_back_timer.DRILL, PUT_BACK_S, kind.way_back.format(**names))
+    flapping = script(
+        *("drill_ways_back", "drill_faults", "drill_flapping"),
+        **names,
+        cuts=_CUTS,
+        cut_s=f"{_CUT_S:g}",
+        whole_s=_WHOLE_S,
+    )
     first = put_back_timer.run_now(put_back_timer.DRILL)
-    return f"{first}\n{timer} || exit 1\n{kind.fault.format(**names)}"
+    timer = put_back_timer.arm(put_back_timer.DRILL, PUT_BACK_S, _way_back(kind, names))
+    fault = script("drill_faults", **names, flapping=flapping)
+    return f"{first}\n{timer} || exit 1\n{fault}{kind.fault}\n"
 
 
-def way_back_script(kind: Kind, **names: object) -> str:
+def way_back_script(kind: Kind, **names: str | int) -> str:
     """Put the host back, and its timer away if that worked."""
-    names = _words(names)
     return (
-        f"(\n{kind.way_back.format(**names)}\n)\n"
-        f"code=$?; [ $code -ne 0 ] || {put_back_timer.call_off(put_back_timer.DRILL)}; exit $code"
+        f"{_way_back(kind, names)}code=$?; "
+        f"[ $code -ne 0 ] || {put_back_timer.call_off(put_back_timer.DRILL)}; exit $code"
     )
 
 
-def _words(names: Mapping[str, object]) -> dict[str, object]:
-    return {name: foreign.quoted(str(value)) for name, value in names.items()}
+def _way_back(kind: Kind, names: Mapping[str, str | int]) -> str:
+    return script("drill_ways_back", **names) + f"{kind.way_back}\n"
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 
 from kea_ha import layout
-from kea_ha.foreign import quoted
 from kea_ha.host import daemons
 from kea_ha.host.daemons import DHCP4
+from kea_ha.host.script import script
 from kea_ha.host.survey import RemoteFile, Survey
 from kea_ha.settings.model import Node, Pair
 
@@ -74,36 +74,18 @@ def keep_script(node: Node, name: str) -> str:
     that it was accepted with. The kept state is complete under its directory's name, or not there:
     it takes that by a rename.
     """
-    return _KEEP.format(
-        last=layout.KEPT_DIR,
-        before=layout.KEPT_BEFORE_DIR,
-        settings=layout.KEPT_SETTINGS,
-        units_file=layout.KEPT_UNITS,
-        name=quoted(name),
-        name_file=layout.KEPT_NAME,
-        files=quoted(*(*daemons.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))),
-        units=quoted(*ALL_UNITS),
-    )
+    files = (*daemons.KEPT, *((layout.HA_KEY,) if node.own_certificates else ()))
+    return script("keep", name=name, files=files, units=ALL_UNITS)
 
 
 def put_back_script(kept: str = layout.KEPT_DIR) -> str:
     """Put back what is kept, file by file: the last accepted state, or another one."""
-    return _PUT_BACK.format(
-        last=kept,
-        units_file=layout.KEPT_UNITS,
-        documents=quoted(*daemons.DOCUMENTS),
-        tls=layout.TLS_DIR,
-    )
+    return script("put_back", kept=kept, documents=daemons.DOCUMENTS)
 
 
 def restart_script(units: Collection[str], kept: str = layout.KEPT_DIR) -> str:
     """Run, on what was put back, those of these units that were enabled then; stop the others."""
-    return _RESTART.format(
-        last=kept,
-        units_file=layout.KEPT_UNITS,
-        units=quoted(*units),
-        table=layout.FIREWALL_TABLE,
-    )
+    return script("restart", kept=kept, units=units)
 
 
 #: Our units but kea-dhcp4: no DHCP client notices when they are restarted.
@@ -127,48 +109,3 @@ def keep_key_script(path: str) -> str:
         f"[ ! -e {beside} ] || [ -e {kept} ] || [ ! -e {path} ] || "
         f"{{ rm -f {new} && cp -a {path} {new} && sync {new} && mv {new} {kept}; }}"
     )
-
-
-# In /, since cp of Debian 12 looks there for the directories that it is to make alike.
-_KEEP = """set -e; umask 077; cd /
-rm -rf {last}.new; mkdir -p {last}.new; cat > {last}.new/{settings}
-echo {name} > {last}.new/{name_file}
-for file in {files}; do [ ! -e "$file" ] || cp -a --parents "$file" {last}.new; done
-for unit in {units}; do
-  ! systemctl is-enabled --quiet "$unit" 2>/dev/null || echo "$unit"
-done > {last}.new/{units_file}
-chmod -R o-rwx {last}.new; sync -f {last}.new
-rm -rf {before}; [ ! -d {last} ] || mv {last} {before}; mv {last}.new {last}"""
-
-# Only what differs is written, by a rename, so that nothing is left half-way on a full disk. What
-# is no longer wanted stops first: it may hold a port that what is put back needs.
-_PUT_BACK = """set -e; umask 077
-[ -s {last}/{units_file} ] || {{ echo "no accepted state is kept in {last}" >&2; exit 1; }}
-for file in {documents}; do
-  rm -f "$file.new"
-  if [ ! -f {last}"$file" ]; then rm -f "$file"
-  elif ! cmp -s {last}"$file" "$file"; then
-    mkdir -p "${{file%/*}}"; cp -a {last}"$file" "$file.new"
-    case $file in /etc/systemd/*) chmod 644 "$file.new" ;; esac
-    mv -f "$file.new" "$file"
-  fi
-done
-for kept in {last}{tls}/*; do
-  file=${{kept#{last}}}; rm -f "$file.new"
-  cmp -s "$kept" "$file" || {{ cp -a "$kept" "$file.new"; mv -f "$file.new" "$file"; }}
-done
-sync; systemctl daemon-reload
-"""
-_RESTART = """set -e
-wanted() {{ grep -qxF -- "$1" {last}/{units_file}; }}
-for unit in {units}; do
-  wanted "$unit" || systemctl disable --quiet --now "$unit" 2>/dev/null || true
-done
-wanted kea-ha-firewall.service || nft delete table {table} 2>/dev/null || true
-for unit in {units}; do
-  wanted "$unit" || continue
-  systemctl unmask --quiet "$unit" 2>/dev/null || true
-  SYSTEMCTL_SKIP_SYSV=1 systemctl enable --quiet "$unit" 2>/dev/null
-  systemctl reset-failed "$unit" 2>/dev/null || true
-  systemctl restart "$unit"
-done"""

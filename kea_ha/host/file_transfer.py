@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Final
 
 from kea_ha import foreign, layout
-from kea_ha.foreign import ForeignError, quoted
-from kea_ha.host import frames, shell
+from kea_ha.foreign import ForeignError
+from kea_ha.host import frames
+from kea_ha.host.script import script
 
 #: The largest lease file that is read, in bytes: 500 000 leases take some 75 MB, and between two
 #: cleanups Kea adds a row for each renewal. Also what all files of a host may unpack to is bounded.
@@ -31,27 +32,21 @@ LARGEST_LEASES: Final = 256 << 20
 #: The same of a document, and of all on their way: lease files travel compressed, to a tenth.
 LARGEST_DOCUMENT: Final = 4 << 20
 MOST: Final = 256 << 20
-#: How long Kea's user may take to read a lease file to root, in seconds.
-_READING_S: Final = 500
 #: How often a set of lease files is read that Kea rotates meanwhile.
 _TRIES: Final = 5
 
 
 def read_script(plain: Sequence[str], set_: Sequence[str]) -> str:
     """Send those of these files that exist; those of ``set_`` as they were at one moment."""
-    return (
-        frames.prelude()
-        + shell.READING
-        + _READ.format(
-            conf=layout.CONF_DIR,
-            plain=quoted(*plain),
+    return frames.framed(
+        script(
+            *("as_kea", "read_files"),
+            plain=plain,
             document_size=LARGEST_DOCUMENT,
-            set=quoted(*set_),
+            leases=set_,
             largest=LARGEST_LEASES,
-            reading_s=_READING_S,
-            tries=" ".join(map(str, range(_TRIES))),
+            tries=map(str, range(_TRIES)),
         )
-        + frames.finish()
     )
 
 
@@ -163,68 +158,15 @@ def write_script(
     appears whole or not at all; until it does nothing that Kea reads is touched. It has to hold
     what all of the others hold: then it supersedes them, and they may stay for a while or not.
     """
-    return _WRITE.format(
-        path=quoted(path),
-        new=quoted(f"{path}.new"),
-        others=quoted(*others),
-        aside=quoted(aside),
+    return f'kea() {{ runuser -u {layout.KEA_USER} -- "$@"; }}\n' + script(
+        "write_leases",
+        path=path,
+        others=others,
+        aside=aside,
         digest=sha256(content).hexdigest(),
-        user=layout.KEA_USER,
     )
 
 
 def write_input(content: bytes) -> str:
     """What ``write_script`` reads on its standard input."""
     return b64encode(gzip.compress(content, mtime=0)).decode()
-
-
-# Names stand for files of the cleanup: an inode stays the same while a file grows, and is not used
-# for another one while it is in use; when it was made tells it from one that has taken its place.
-_READ = """exec </dev/null; cd /
-inodes() {{ stat -c '%i %W %n' {set} 2>/dev/null; }}
-n=0
-for file in {plain}; do
-  if [ -f "$file" ]; then
-    case $file in
-      {conf}/*) if conf_is_roots; then head -c {document_size} "$file"
-        else fetched "$file" {document_size}; fi ;;
-      *) head -c {document_size} "$file" ;;
-    esac | put "document.$n"
-  fi
-  n=$((n + 1))
-done
-as_kea_s={reading_s}
-for try in {tries}; do
-  before=$(inodes); n=0; sizes=
-  for file in {set}; do
-    if [ -f "$file" ] && [ ! -L "$file" ]; then
-      size=$(stat -c %s "$file"); sizes="$sizes$n $size
-"
-      [ "$size" -gt {largest} ] ||
-        fetched "$file" {largest} | gzip -1 | put "lease.$((try * 10 + n))"
-    fi
-    n=$((n + 1))
-  done
-  if [ "$before" = "$(inodes)" ]; then
-    printf '%s' "$sizes" | put "sizes.$try"; put "whole.$try"; break
-  fi
-done
-"""
-
-# As Kea's own user wherever that user could put a link in the way. The digest tells whether all of
-# the input came: it ends early, without an error, when the connection breaks. What is left of it is
-# read to its end, or the connection would break over it before the reason has come back.
-_WRITE = """set -e; export LC_ALL=C; umask 077; cd /
-kea() {{ runuser -u {user} -- "$@"; }}
-trap 'cat >/dev/null; kea rm -f {new}' EXIT
-kea rm -f {new}
-kea sh -c 'umask 027; base64 -d | gzip -dc > "$1"' sh {new}
-echo '{digest}  '{new} | kea sha256sum --quiet -c -
-kea chmod 640 {new}; kea sync {new}
-mkdir {aside}
-[ ! -f {path} ] || cp -a {path} {aside}/
-sync -f {aside}
-kea mv -f {new} {path}
-for file in {others}; do [ ! -e "$file" ] || mv -f "$file" {aside}/; done
-sync -f {aside}; rmdir --ignore-fail-on-non-empty {aside}; kea sync -f {path}
-"""

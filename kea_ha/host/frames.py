@@ -1,10 +1,10 @@
 """How values travel from a host: each as one line of base64 behind its name, so that no byte of a
 value is taken for structure.
 
-A script begins with ``prelude`` and passes each value to ``put NAME`` on its standard input; it
-ends with ``put end``. Lines that do not begin with the run's own token are what a login or a tool
-printed beside it, and are left out. ``read`` gives the values of the names that were asked for.
-Lines are split at the line feed alone.
+A script passes each value to ``put NAME`` on its standard input; ``framed`` gives it ``put``, and
+``put end`` as its last line. Lines that do not begin with the run's own token are what a login or
+a tool printed beside it, and are left out. ``read`` gives the values of the names that were asked
+for. Lines are split at the line feed alone.
 """
 
 from __future__ import annotations
@@ -32,18 +32,14 @@ USUAL_SIZE: Final = 256 << 10
 _MOST_LINES = 10_000
 
 
-def prelude() -> str:
-    """What a script begins with that sends frames."""
+def framed(script: str) -> str:
+    """A script that sends values, with what it needs for that around it."""
     return (
         "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         f"""put() {{ printf '{TOKEN} %s ' "$1"; base64 -w0; echo; }}\n"""
         "echo\n"  # a login may have printed something without an end of its line
+        f"{script}put {END} </dev/null\n"
     )
-
-
-def finish() -> str:
-    """What a script ends with that sends frames."""
-    return f"put {END} </dev/null\n"
 
 
 def read(

@@ -20,9 +20,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from kea_ha import layout
 from kea_ha.foreign import ForeignError, cut, json_value, quoted, text
 from kea_ha.host import frames
+from kea_ha.host.script import script
 from kea_ha.settings.model import Node, Pair
 
 Outcome = Literal["answered", "refused", "undecided"]
@@ -109,14 +109,8 @@ def tests_of(pair: Pair, node: Node, *, negative: bool = True) -> tuple[Test, ..
 
 def build_script(tests: Sequence[Test]) -> str:
     """Make these controls; the answers come in frames, by their numbers."""
-    calls = "\n".join(_call(number, test) for number, test in enumerate(tests))
-    return (
-        frames.prelude()
-        + _SCRIPT.format(run=layout.VOLATILE_DIR, tls=layout.TLS_DIR, timeout=TIMEOUT_S)
-        + calls
-        + "\n"
-        + frames.finish()
-    )
+    calls = "".join(f"{_call(number, test)}\n" for number, test in enumerate(tests))
+    return frames.framed(script("port_tests", timeout_s=TIMEOUT_S) + calls)
 
 
 def _call(number: int, test: Test) -> str:
@@ -133,33 +127,6 @@ _WHO = {
     "stranger": "a certificate of a stranger's CA",
     "plain": "plain HTTP",
 }
-
-# The stranger's key is made for this one script, in root's own tmpfs directory, and goes with it.
-# Names are not verified for the negative controls: the server's refusal is what is asked for. What
-# answers there may be anything: it fills no more than a megabyte (ulimit counts blocks of 512).
-_SCRIPT = r"""
-umask 077; mkdir -p -m 0700 {run}
-work=$(mktemp -d {run}/controls.XXXXXX) || exit 1; trap 'rm -rf "$work"' EXIT
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 \
-  -subj /CN=stranger -addext extendedKeyUsage=clientAuth,serverAuth \
-  -keyout "$work/key" -out "$work/crt" 2>/dev/null || exit 1
-try() {{
-  n=$1; who=$2; must=$3; url=$4; set --
-  case $who in
-    ha) set -- --cert {tls}/ha.crt --key {tls}/ha.key ;;
-    stranger) set -- --cert "$work/crt" --key "$work/key" ;;
-  esac
-  case $must in yes) set -- "$@" --cacert {tls}/ha-ca.crt ;; *) set -- "$@" --insecure ;; esac
-  (ulimit -f 2048; curl -sv --noproxy '*' --max-time {timeout} -o "$work/body" \
-    -w '%{{http_code}} %{{exitcode}}' -H 'Content-Type: application/json' \
-    -d '{{"command":"list-commands"}}' "$@" "$url" 2>"$work/err") | put "code.$n"
-  sed -n 's/^[*] SSL connection using \([A-Za-z0-9.]*\) .*/\1/p' "$work/err" | put "tls.$n"
-  [ ! -s "$work/body" ] || put "body.$n" <"$work/body"
-  grep -iE '^[*] .*(alert|error|refused|timed out|reset|empty reply|closed)' "$work/err" |
-    tail -n 1 | head -c 500 | put "words.$n"
-  rm -f "$work/body"
-}}
-"""
 
 
 def parse_controls(answer: bytes, tests: Sequence[Test]) -> tuple[Control, ...]:

@@ -16,6 +16,7 @@ file of certificates only the certificates, and of documents only those that thi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,10 @@ from typing import Final
 
 from kea_ha import foreign, layout
 from kea_ha.foreign import ForeignError
-from kea_ha.host import daemons, frames, shell
+from kea_ha.host import daemons, frames
 from kea_ha.host.daemons import DHCP4
 from kea_ha.host.mark import Mark
+from kea_ha.host.script import script
 from kea_ha.kea import config_in_use, log_file, status
 from kea_ha.kea.config_in_use import Running
 from kea_ha.kea.lease_file import FILES
@@ -62,22 +64,14 @@ _IN_CONF_DIR = tuple(p for p in daemons.DOCUMENTS if p.startswith(f"{layout.CONF
 _CERTIFICATES = (*layout.HA_FILES, *layout.API_FILES)
 _SECRETS = (*layout.KEYS, layout.API_PASSWORD_FILE)
 
-# Limits, in bytes. A reply of status-get's is 2 kB, a document with 5000 reservations 1 MB.
-_REPLY_SIZE: Final = 100_000
+# Limits, in bytes. A document with 5000 reservations has 1 MB.
 _FILE_SIZE: Final = 4 << 20
 _FILES_SIZE: Final = 8 << 20
-#: What is read of each file of the log, the last of it, and what is taken of all of them.
-_LOG_SIZE: Final = 8 << 20
 _LOG_TAKEN: Final = 8 << 20
-#: Of each kind of message the last ones, so many and each so long: a stranger who has one kind
-#: written without end hides no other. Of kinds that tell nothing of the pair there are not many.
+#: Of each kind of message in the log the last ones, so many.
 _OF_A_KIND: Final = 300
-_LINE_SIZE: Final = 600
-_OTHER_KINDS: Final = 30
 #: Of all kinds together: Kea has some sixty that tell of a pair.
 _MOST_MESSAGES: Final = 100 * _OF_A_KIND
-#: What is read of a lease file: its first row, and whether there is another.
-_LEASES_SIZE: Final = 4096
 _YEARS = range(2000, 2200)
 
 
@@ -309,145 +303,34 @@ _LARGEST = {"contents": _FILES_SIZE, "conf": _FILE_SIZE, "log": _LOG_TAKEN}
 
 def build_script(question: Question) -> str:
     """The survey as one shell script."""
-    quoted = foreign.quoted
-    log = _READ_LOG.format(
-        files=quoted(*(f"{layout.LOG}.{number}" for number in range(20, 0, -1)), layout.LOG),
-        size=_LOG_SIZE,
+    read_log = script(
+        "read_log",
+        files=(*(f"{layout.LOG}.{number}" for number in range(20, 0, -1)), layout.LOG),
         of_a_kind=_OF_A_KIND,
-        line_size=_LINE_SIZE,
-        other_kinds=_OTHER_KINDS,
         partner=question.partner or "nobody",
     )
-    script = _TEMPLATE.format(
-        tools=quoted(*_TOOLS),
-        packages=quoted(*PACKAGES),
-        candidates=quoted(*daemons.PACKAGES),
-        units=quoted(*UNITS),
-        roots=quoted(*question.roots),
-        documents=quoted(*_IN_CONF_DIR),
-        certificates=quoted(*_CERTIFICATES),
-        secrets=quoted(*_SECRETS),
-        kept_certificates=quoted(*question.kept_certificates),
-        own=quoted(*question.own_files),
-        own_certificates=quoted(*question.own_certificates),
-        keys=quoted(*question.keys),
-        table=layout.FIREWALL_TABLE,
+    text = script(
+        *("as_kea", "survey"),
+        tools=_TOOLS,
+        packages=PACKAGES,
+        candidates=daemons.PACKAGES,
+        units=UNITS,
+        roots=question.roots,
+        documents=_IN_CONF_DIR,
+        certificates=_CERTIFICATES,
+        secrets=_SECRETS,
+        kept_certificates=question.kept_certificates,
+        own=question.own_files,
+        own_certificates=question.own_certificates,
+        keys=question.keys,
         file_size=_FILE_SIZE,
         files_size=_FILES_SIZE,
-        lease_files=quoted(*FILES),
-        leases_size=_LEASES_SIZE,
-        socket=layout.CONTROL_SOCKET,
-        status_get=shell.question("status-get"),
-        reply_size=_REPLY_SIZE,
-        read_log=quoted(log),
+        lease_files=FILES,
+        status_get=json.dumps({"command": "status-get"}),
+        read_log=read_log,
         log_taken=_LOG_TAKEN,
     )
-    return frames.prelude() + shell.READING + script + frames.finish()
-
-
-# Everything that could hang has a timeout; everything that may be absent is asked for first. Nearly
-# all of the time goes into starting programs, so each is started once, for all that it has to tell.
-_TEMPLATE = r"""
-exec </dev/null 2>/dev/null
-have() {{ command -v "$1" >/dev/null; }}
-{{ date '+%s.%N %Y-%m-%d %H:%M:%S.%3N'; nproc; dpkg --print-architecture
-  for tool in {tools}; do have $tool || echo $tool; done; }} | put host
-put os </etc/os-release
-dpkg-query -W -f '${{Package}} ${{db:Status-Abbrev}} ${{Version}}\n' {packages} | put packages
-apt-cache policy {candidates} | put policy
-have ip && ip -j addr show | put interfaces
-have ss && ss -Hlntup | put sockets
-
-shown=$(systemctl show -p LoadState,UnitFileState,ActiveState,MainPID,NRestarts {units})
-printf '%s\n' "$shown" | put units
-for line in $shown; do
-  case $line in MainPID=[1-9]*)
-    readlink -n "/proc/${{line#MainPID=}}/exe" | put "executable.${{line#MainPID=}}" ;;
-  esac
-done
-
-those() {{ for file; do [ ! -f "$file" ] || [ -L "$file" ] || echo "$file"; done; }}
-# Of a file of certificates nothing but those: whole blocks, of the letters that they are made of.
-blocks() {{
-  awk '/^-----BEGIN CERTIFICATE-----\r?$/ {{ block = $0; next }}
-    block && /^-----END CERTIFICATE-----\r?$/ {{ print block; print; block = ""; next }}
-    block && /^[A-Za-z0-9+\/=]*\r?$/ {{ block = block "\n" $0; next }}
-    {{ block = "" }}'
-}}
-
-# What root alone can have put there: the attributes of all, then all of their bytes.
-conf=; ! conf_is_roots || conf=roots
-set --; for file in {roots} ${{conf:+{documents}}}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
-stat -L -c '%s %a %U:%G %n' "$@" | put attributes
-[ $# = 0 ] || cat "$@" | head -c {files_size} | put contents
-n=0
-if [ -n "$conf" ]; then
-  set -- $(those {certificates} {secrets}); stat -c '%a %U:%G %n' "$@" | put conf_attributes
-  for file in {certificates}; do
-    [ ! -f "$file" ] || {{ echo "@$n"; blocks <"$file"; }}; n=$((n + 1))
-  done | put certificates
-  set -- $(those {certificates})
-else
-  set -- $(those {documents} {certificates} {secrets})
-  [ $# = 0 ] || as_kea stat -c '%a %U:%G %n' "$@" | taken 10000 | put conf_attributes
-  for file in {documents}; do
-    [ ! -f "$file" ] || fetched "$file" {file_size} | put "conf.$n"; n=$((n + 1))
-  done
-  n=0
-  for file in {certificates}; do
-    [ ! -f "$file" ] || {{ echo "@$n"; fetched "$file" {file_size} | blocks; }}; n=$((n + 1))
-  done | put certificates
-  set --
-fi
-for file in {kept_certificates} {own_certificates}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
-[ $# = 0 ] || sha256sum -z "$@" | put digests
-
-# What the operator keeps on the host.
-set --; for file in {own}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
-[ $# = 0 ] || stat -L -c '%a %U:%G %n' "$@" | put own_attributes
-n=0
-for file in {own_certificates}; do
-  [ ! -f "$file" ] || {{ echo "@$n"; blocks <"$file"; }}; n=$((n + 1))
-done | put own_certificates
-n=0
-for file in {own_certificates}; do
-  [ ! -f "$file" ] || ! grep -q 'PRIVATE KEY-----' "$file" || echo $n; n=$((n + 1))
-done | put own_with_keys
-n=0
-have openssl && for file in {keys}; do
-  [ ! -f "$file" ] || openssl pkey -in "$file" -pubout -passin pass: | put "public.$n"
-  n=$((n + 1))
-done
-
-have nft && nft list table {table} | head -c 100 | put firewall
-n=0
-for file in {lease_files}; do
-  [ ! -f "$file" ] || fetched "$file" {leases_size} | put "lease_file.$n"; n=$((n + 1))
-done
-if [ -S {socket} ]; then
-  kea_says {status_get} | taken {reply_size} | put status
-fi
-as_kea sh -c {read_log} | taken {log_taken} | put log
-"""
-
-# Of what kind a message is stands in its fifth field, by which Kea's manual lists it. Refused
-# handshakes are known by whom they are with, too: only the partner's are looked at.
-_READ_LOG = r"""
-for file in {files}; do [ ! -f "$file" ] || tail -c {size} "$file"; done |
-awk '
-  $1 !~ /^20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]$/ {{ next }}
-  $4 !~ /^\[/ || $5 !~ /^[A-Z][A-Z0-9_]*$/ {{ next }}
-  !since {{ since = $1 " " $2 }}
-  {{ kind = ""; own = $5 ~ /^(HA|HOOKS)_|^DHCP4_(START|MULTI|CONFIG|INIT|PARSER|DYNAMIC)/ }}
-  own || $3 == "WARN" || $3 == "ERROR" || $3 == "FATAL" || $5 ~ /^HTTP_/ {{ kind = $5 }}
-  $5 == "COMMAND_RECEIVED" && /\047ha-/ {{ kind = $5 " " $8; own = 1 }}
-  $5 == "HTTP_CONNECTION_HANDSHAKE_FAILED" {{ kind = $9 == "{partner}" ? $5 : ""; own = 1 }}
-  kind == "" {{ next }}
-  !(kind in seen) && !own && ++others > {other_kinds} {{ next }}
-  {{ at = seen[kind]++ % {of_a_kind}; line[kind, at] = NR ":" substr($0, 1, {line_size}) }}
-  END {{ if (since) print "since:" since; for (one in line) print line[one] }}
-'
-"""
+    return frames.framed(text)
 
 
 def parse_survey(answer: bytes, question: Question) -> Survey:

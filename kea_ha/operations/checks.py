@@ -16,8 +16,9 @@ from kea_ha import layout
 from kea_ha.decide import acceptance, change_plan, preflight
 from kea_ha.decide.acceptance import Evidence
 from kea_ha.decide.preflight import Agreed, Seen
-from kea_ha.host import daemons, desired_state, shell
+from kea_ha.host import daemons, desired_state
 from kea_ha.host.daemons import Daemon
+from kea_ha.host.script import script
 from kea_ha.host.survey import Survey
 from kea_ha.kea import config_in_use, log_file
 from kea_ha.operations import probes
@@ -178,13 +179,12 @@ def await_answers(pair: Pair, node: Node) -> None:
 
 
 def _why_down(node: Node, unit: str, daemon: Daemon) -> str:
-    said = ask(
-        host_of(node),
-        f"{shell.READING}"
+    words = (
         f"as_kea tail -c 1000000 {daemon.log} | taken 1000000 | "
         "grep -aE ' (ERROR|FATAL) ' | tail -n 5; "
-        f"journalctl -q -o cat -n 5 -u {unit} | grep -aE 'ERROR|FATAL|rror|exited'",
+        f"journalctl -q -o cat -n 5 -u {unit} | grep -aE 'ERROR|FATAL|rror|exited'"
     )
+    said = ask(host_of(node), script("as_kea") + words)
     return f"{unit} on {node.name} does not stay up. In its own words:\n{said.words}"
 
 

@@ -18,6 +18,7 @@ from kea_ha import foreign, layout
 from kea_ha.foreign import ForeignError
 from kea_ha.host import accepted_state, desired_state, frames
 from kea_ha.host.mark import Work
+from kea_ha.host.script import script
 from kea_ha.operations.checks import EVIDENCE
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.refusal import Refusal
@@ -33,7 +34,7 @@ def lock(node: Node) -> Outcome:
     if not state.is_executing:
         return None
     who = f"{os.environ.get('USER') or 'root'}@{os.uname().nodename} (pid {os.getpid()})"
-    answer = ask(host, frames.prelude() + _LOCK_SCRIPT, stdin=who)
+    answer = ask(host, frames.framed(script("lock")), stdin=who)
     if answer.ok:
         return f"{node.name} is held for this run"
     outcome = "refused; nothing was changed"
@@ -54,34 +55,6 @@ def _held_by(said: bytes) -> str:
     with suppress(ForeignError):
         return foreign.cut(frames.read(said, ["held"]).get("held", b""))
     return ""
-
-
-# Fields of /proc/PID/stat after the name: 2 is the parent, 20 the start time (proc(5)).
-# The lock belongs to the nearest ancestor that is no shell: the ssh session's own process, which
-# lives exactly as long as the connection. So nothing has to be cleaned up after a kill, and no
-# clock decides whether a lock is stale.
-_LOCK_SCRIPT = rf"""
-who=$(cat)
-mkdir -p -m 0700 {layout.VOLATILE_DIR} && cd {layout.VOLATILE_DIR} || exit 2
-stat_field() {{ sed 's/^.*) //' /proc/"$1"/stat 2>/dev/null | cut -d' ' -f"$2"; }}
-pid=$$
-while :; do
-  parent=$(stat_field "$pid" 2); [ "${{parent:-0}}" -gt 1 ] || break; pid=$parent
-  case $(cat /proc/"$pid"/comm) in
-    *sh|sudo|su|doas|timeout|env|runuser) ;;
-    *) break ;;
-  esac
-done
-exec 9>lock.guard; flock -w 10 9 || {{ echo "the lock's guard is stuck" >&2; exit 1; }}
-if [ -f lock ]; then
-  {{ read -r old since_boot; read -r words; }} < lock
-  if [ "$old" != "$pid" ] && [ "$(stat_field "$old" 20)" = "${{since_boot:-never}}" ]; then
-    echo "$words, ssh session pid $old" | put held; {frames.finish().strip()}; exit 1
-  fi
-fi
-{{ echo "$pid $(stat_field "$pid" 20)"; echo "$who since $(date '+%F %T %Z')"; }} > lock.new
-mv lock.new lock
-"""
 
 
 def mark_unfinished(pair: Pair, node: Node, *, adopt: bool) -> Commands:
@@ -160,9 +133,10 @@ def mark_accepted(pair: Pair, node: Node) -> Commands:
         # One state of the pair has one name: that of a run that was cut off, if a host came so far.
         name = accepted_state.name_of(pair, judged) or accepted_state.next_name(RUN.name, judged)
         if seen.kept_names.get(layout.KEPT_DIR) != name:
-            script = accepted_state.keep_script(node, name)
             yield StringCommand(
-                script, _stdin=accepted_state.settings_text(pair), _timeout=SERVICE_S
+                accepted_state.keep_script(node, name),
+                _stdin=accepted_state.settings_text(pair),
+                _timeout=SERVICE_S,
             )
     elif not same_settings:
         yield from _note(layout.SETTINGS_FILE, accepted_state.settings_text(pair))

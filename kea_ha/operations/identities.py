@@ -7,7 +7,8 @@ from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
 from kea_ha import foreign, layout
-from kea_ha.host import accepted_state, desired_state, shell
+from kea_ha.host import accepted_state, desired_state
+from kea_ha.host.script import script
 from kea_ha.host.survey import Survey
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.pki import ca_store, certificates
@@ -57,7 +58,7 @@ def identity(pair: Pair, node: Node, *, which: str) -> Commands:
     if another := held is not None and not certificates.chains(held, authority.issuer):
         key = f"{key}.new"
         yield StringCommand("rm -f", key)  # of a run that was cut off, who knows when
-    yield StringCommand(_CLOSE_TLS + _MAKE_KEY.format(key=key))
+    yield StringCommand(script(*_CLOSE, "make_key", key=key))
     request = need(
         host,
         f"openssl req -new -key {key} -subj {foreign.quoted(f'/CN={node.server_name}')}",
@@ -78,21 +79,7 @@ def identity(pair: Pair, node: Node, *, which: str) -> Commands:
     changed(node)
 
 
-# The directory is root's alone until Kea's group exists (the install step hands it over). Where Kea
-# was installed before, /etc/kea may be _kea's, and whatever is in it.
-_CLOSE_TLS = f"""set -e; umask 077
-{shell.READING}
-if getent group {layout.KEA_USER} >/dev/null; then group={layout.KEA_USER} mode=750
-else group=root mode=700; fi
-{shell.close_functions("$group")}
-close_tls $mode
-"""
-_MAKE_KEY = """
-if [ ! -s {key} ]; then
-  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key}.part 2>/dev/null
-  sync {key}.part; mv -f {key}.part {key}
-fi
-[ $group = root ] || {{ chown root:$group {key}; chmod 640 {key}; }}"""
+_CLOSE = ("as_kea", "closing", "close_identities")
 
 
 def _identity_owner(seen: Survey) -> tuple[str, str]:
@@ -112,7 +99,7 @@ def _own_identity(node: Node, own: OwnCertificates) -> Commands:
         host.noop("the host's own certificates are in use")
         return
     owner, mode = _identity_owner(look_at(node))
-    yield StringCommand(_CLOSE_TLS)
+    yield StringCommand(script(*_CLOSE))
     yield StringCommand(accepted_state.keep_key_script(layout.HA_KEY))
     for source, target in copies:
         yield StringCommand(

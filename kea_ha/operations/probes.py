@@ -7,6 +7,7 @@ listeners go when their script ends, and every script ends by itself, also when 
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ from pyinfra.api.host import Host
 
 from kea_ha import foreign, layout
 from kea_ha.decide.preflight import DhcpAnswer, Path
-from kea_ha.host import frames, port_tests, shell
+from kea_ha.host import frames, port_tests
+from kea_ha.host.script import script
 from kea_ha.kea import status
 from kea_ha.pki import ca_store
 from kea_ha.refusal import Refusal
@@ -57,10 +59,10 @@ def ha_state_of(node: Node) -> str | None:
 
 
 def _answer_of_kea(node: Node, command: str) -> bytes:
-    question = shell.question(command)
-    script = f"as_kea_s=15; kea_says {question} | taken {_REPLY_SIZE} | put answer"
+    question = foreign.quoted(json.dumps({"command": command}))
+    asking = f"as_kea_s=15; kea_says {question} | taken {_REPLY_SIZE} | put answer"
     try:
-        return value_of(host_of(node), shell.READING + script, "answer")
+        return value_of(host_of(node), script("as_kea") + asking, "answer")
     except foreign.ForeignError as error:
         return str(error).encode()
 
@@ -77,8 +79,8 @@ def paths(pair: Pair, node: Node) -> Iterator[Path]:
     # Our own firewall keeps the partner away from the API's port on purpose.
     if settings.control_channel != "none" and settings.firewall == "off":
         ports.append(settings.ca_port)
-    tries = "".join(_TRY_PORT.format(address=partner.address, port=port) for port in ports)
-    answer = ask(host, frames.prelude() + tries + frames.finish())
+    tries = script("try_ports", address=partner.address, ports=map(str, ports))
+    answer = ask(host, frames.framed(tries))
     names = [f"{what}.{port}" for port in ports for what in ("code", "words")]
     try:
         said = frames.read(answer.stdout, names)
@@ -89,12 +91,6 @@ def paths(pair: Pair, node: Node) -> Iterator[Path]:
         code = foreign.text(said.get(f"code.{port}", b"")).strip()
         words = foreign.cut(said.get(f"words.{port}", b""))
         yield Path(partner.address, port, _outcome(code, words))
-
-
-_TRY_PORT = """
-words=$(timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>&1); echo $? | put code.{port}
-printf '%s' "$words" | put words.{port}
-"""
 
 
 def _outcome(code: str, words: str) -> str:
@@ -118,12 +114,13 @@ def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
         return None
     seconds = DHCP_AGAIN_S if survey.mark.accepted else DHCP_S
     say(f"    listening {seconds} s for other DHCP servers")
-    script = _ASK_DHCP.format(
-        ignore=foreign.quoted(*(word for n in pair.nodes for word in ("-X", n.address))),
-        interface=foreign.quoted(interface.name),
+    asking = script(
+        "ask_dhcp",
+        ignored=(word for n in pair.nodes for word in ("-X", n.address)),
+        interface=interface.name,
         seconds=seconds,
     )
-    answer = ask(host, frames.prelude() + script + frames.finish())
+    answer = ask(host, frames.framed(asking))
     try:
         said = frames.read(answer.stdout, ["said", "ended"])
     except foreign.ForeignError:
@@ -139,29 +136,6 @@ def dhcp_servers(pair: Pair, node: Node) -> DhcpAnswer | None:
 _OFFER = re.compile(r"offered \S+ from ([0-9]{1,3}(?:\.[0-9]{1,3}){3})")
 
 
-_ASK_DHCP = r"""
-said() {{ probe=$(command -v dhcpcd)
-if [ -z "$probe" ]; then
-  # In memory, unless nothing may be executed there; where dpkg keeps its scripts it always may.
-  umask 022; gone=
-  for place in /dev/shm /var/lib; do
-    gone=$(mktemp -d $place/kea-ha-probe.XXXXXX) || continue
-    trap 'rm -rf "$gone"' EXIT; cd "$gone" && chmod 755 . || exit 1
-    : >try; chmod 755 try; [ ! -x try ] || break
-    cd /; rm -rf "$gone"
-  done
-  apt-get -qq -o APT::Sandbox::User=root download dhcpcd-base || exit 1
-  dpkg -x dhcpcd-base_*.deb . || exit 1
-  for probe in "$gone"/usr/sbin/dhcpcd "$gone"/sbin/dhcpcd; do [ ! -x "$probe" ] || break; done
-fi
-timeout -k 1 {seconds} "$probe" -4 -T -B -L -f /dev/null -c /bin/true {ignore} {interface}
-echo $? >&3
-}}
-exec 4>&1
-code=$({{ (said) 2>&1 3>&5 | head -c 100000 | put said >&4; }} 5>&1); echo "$code" | put ended
-"""
-
-
 def prove_path(pair: Pair, node: Node) -> None:
     """A listener of ours on the partner, with the partner's own certificate, reached from ``node``.
 
@@ -171,13 +145,8 @@ def prove_path(pair: Pair, node: Node) -> None:
     """
     partner, port = pair.partner_of(node), pair.settings.ha_port
     stop = f"{layout.VOLATILE_DIR}/stop-{secrets.token_hex(4)}"
-    where = {"tls": layout.TLS_DIR, "address": partner.address, "port": port}
-    listener = gevent.spawn(
-        ask,
-        host_of(partner),
-        _LISTEN.format(stop=stop, dir=layout.VOLATILE_DIR, **where),
-        timeout_s=90,
-    )
+    listen = script("listen", stop=stop, address=partner.address, port=port)
+    listener = gevent.spawn(ask, host_of(partner), listen, timeout_s=90)
 
     def missing() -> str:
         if listener.ready():
@@ -186,7 +155,7 @@ def prove_path(pair: Pair, node: Node) -> None:
                 f"{listener.value.words}",
                 AGAIN,
             )
-        answer = ask(host, _CONNECT.format(**where))
+        answer = ask(host, script("connect", address=partner.address, port=port))
         return "" if answer.ok else answer.words
 
     try:
@@ -209,26 +178,6 @@ def let_pass(client: Node, server: Node, port: int) -> str:
         f"({server.address}): look for a rule that drops or rejects it in the firewalls of "
         f"{server.name}, of {client.name} and in between"
     )
-
-
-# The loop writes, so that it ends with its connection; sh would otherwise outlive a killed run.
-_LISTEN = r"""
-mkdir -p -m 0700 {dir}; trap '' PIPE; n=0
-openssl s_server -quiet -accept {address}:{port} -cert {tls}/ha.crt -key {tls}/ha.key \
-  -CAfile {tls}/ha-ca.crt -Verify 1 -verify_return_error \
-  >/dev/null 2>{dir}/listener.err </dev/null &
-listener=$!
-while [ $n -lt 120 ] && [ ! -e {stop} ] && kill -0 $listener 2>/dev/null; do
-  echo . 2>/dev/null || break; sleep 0.5; n=$((n + 1))
-done
-if kill $listener 2>/dev/null; then code=0; else code=1; cat {dir}/listener.err >&2; fi
-rm -f {stop} {dir}/listener.err; exit $code
-"""
-_CONNECT = r"""
-LC_ALL=C timeout 5 openssl s_client -connect {address}:{port} -cert {tls}/ha.crt -key {tls}/ha.key \
-  -CAfile {tls}/ha-ca.crt -verify_return_error -brief </dev/null 2>&1 ||
-  {{ code=$?; [ $code = 124 ] && echo "no answer within 5 s: the path is blocked"; exit $code; }}
-"""
 
 
 def prove_request(pair: Pair, client: Node, server: Node) -> None:
@@ -261,11 +210,11 @@ def _not_holding(made: tuple[port_tests.Control, ...]) -> str:
 
 def _requests_logged(node: Node) -> int:
     """How many of our requests the log shows: nothing else of a pair asks for list-commands."""
-    script = (
+    counting = (
         f"as_kea grep -ac -D skip \"Received command 'list-commands'\" {layout.LOG} | put count"
     )
     try:
-        count = value_of(host_of(node), shell.READING + script, "count")
+        count = value_of(host_of(node), script("as_kea") + counting, "count")
         return foreign.number(foreign.text(count).strip())
     except foreign.ForeignError:
         return 0

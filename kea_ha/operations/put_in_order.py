@@ -17,20 +17,16 @@ from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
 from kea_ha import foreign, layout
-from kea_ha.host import daemons, desired_state, shell
+from kea_ha.host import daemons, desired_state
 from kea_ha.host.daemons import AGENT, Daemon
 from kea_ha.host.desired_state import Plan, Wanted
 from kea_ha.host.mark import Work
+from kea_ha.host.script import script
 from kea_ha.host.survey import Survey
 from kea_ha.refusal import Refusal
 from kea_ha.session.remote import PATIENT_S, SERVICE_S, Commands, ask, say
 from kea_ha.session.surveys import changed, look_at, plan_for
 from kea_ha.settings.model import Node, Pair
-
-#: How much of what a server that is adopted has in a directory of its own is kept. Bytes.
-_KEPT_AT_MOST = 4 << 30
-#: How much of the list of what its owner may not read is kept. Bytes.
-_LEFT_OUT_AT_MOST = 1 << 20
 
 # Packages ------------------------------------------------------------------------------------
 
@@ -95,28 +91,13 @@ def ownership(pair: Pair, node: Node) -> Commands:
     """Close Kea's directories to others, and hand the identities to Kea's group."""
     wished = plan_for(pair, node)
     if state.is_executing:
-        answer = ask(host, _OWNERSHIP_CHECK)
-        if answer.ok:
+        if ask(host, script("are_directories_closed")).ok:
             host.noop("Kea's directories are closed to others")
             return
     elif all(name in look_at(node).packages for name in wished.packages):
         return
-    yield StringCommand(_OWNERSHIP)
+    yield StringCommand(script("as_kea", "closing", "own_directories"))
     changed(node)
-
-
-# Debian 13 ships /etc/kea owned by _kea, who could then replace what root wrote there. dpkg has to
-# be told, or an upgrade would put it back. Nothing below these directories is for others to read.
-_OWNERSHIP = f"""set -e; cd /
-{shell.READING}{shell.close_functions()}
-close_tree {layout.CONF_DIR}
-dpkg-statoverride --quiet --force-all --update --add root _kea 0750 {layout.CONF_DIR} 2>/dev/null
-for dir in {layout.LEASE_DIR} {layout.LOG_DIR}; do close_to_others "$dir"; done"""
-_OWNERSHIP_CHECK = f"""
-[ "$(stat -c '%a %U:%G' {layout.CONF_DIR} {layout.TLS_DIR} | sort -u)" = '750 root:_kea' ] &&
-[ "$(stat -c '%a %U:%G' {layout.LEASE_DIR} {layout.LOG_DIR} | sort -u)" = '750 _kea:_kea' ] &&
-[ -z "$(find {layout.CONF_DIR} -type f ! \\( -perm 640 -user root -group _kea \\))" ] &&
-[ -z "$(find {layout.CONF_DIR} {layout.LEASE_DIR} {layout.LOG_DIR} ! -type l -perm /007)" ]"""
 
 
 def adopt(node: Node) -> Commands:
@@ -129,36 +110,8 @@ def adopt(node: Node) -> Commands:
     running += seen.dhcp_units(layout.FOREIGN_UNITS)
     for unit in running:
         yield StringCommand("systemctl disable --quiet --now", unit, _timeout=SERVICE_S)
-    yield StringCommand(_KEEP_WHAT_WAS, _timeout=PATIENT_S)
+    yield StringCommand(script("as_kea", "adopt"), _timeout=PATIENT_S)
     changed(node)
-
-
-# Where another user than root can write, that user reads: it could lead root to any file. What
-# comes is an archive, of which tar unpacks nothing outside, and as root's.
-_KEEP_WHAT_WAS = f"""set -e; umask 077; cd /
-{shell.READING}
-kept={layout.STATE_DIR}/adopted; mkdir -p "$kept"
-for dir in /etc/kea /var/lib/kea /etc/dhcp /var/lib/dhcp /etc/dnsmasq.conf /etc/dnsmasq.d \\
-  /var/lib/misc
-do
-  [ -e "$dir" ] && [ ! -e "$kept$dir" ] || continue
-  mkdir -p "$kept${{dir%/*}}"; rm -rf "$kept$dir.new"
-  if [ ! -d "$dir" ] || is_roots "$dir"; then cp -a "$dir" "$kept$dir.new"
-  else
-    mkdir "$kept$dir.new"
-    as_its_owner() {{
-      timeout -s KILL 600 setpriv --reuid="$(stat -c %u "$dir")" --regid="$(stat -c %g "$dir")" \\
-        --clear-groups -- "$@"
-    }}
-    as_its_owner tar -cf - -C "$dir" . | timeout -s KILL 601 head -c {_KEPT_AT_MOST} |
-      tar -xf - --no-same-owner --no-same-permissions -C "$kept$dir.new"
-    # What its owner may not read is missing from the archive. Never without a word.
-    as_its_owner find "$dir" -mindepth 1 ! -type l ! -readable -prune |
-      head -c {_LEFT_OUT_AT_MOST} > "$kept$dir.left-out" || true
-    [ -s "$kept$dir.left-out" ] || rm "$kept$dir.left-out"
-  fi
-  mv "$kept$dir.new" "$kept$dir"
-done"""
 
 
 # Documents and identities --------------------------------------------------------------------

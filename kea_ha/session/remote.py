@@ -182,7 +182,7 @@ def value_of(
 
     :raises ForeignError: when it fails, with its own words, or answers with something else.
     """
-    script = f"{frames.prelude()}{script}\n{frames.finish()}"
+    script = frames.framed(f"{script}\n")
     answer = ask(on, script, stdin=stdin, timeout_s=timeout_s)
     if not answer.ok:
         raise ForeignError(answer.words)

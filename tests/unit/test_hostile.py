@@ -28,9 +28,10 @@ from kea_ha import foreign, layout
 from kea_ha.decide import acceptance, restore_plan
 from kea_ha.decide.client_load import Told
 from kea_ha.foreign import ForeignError, shown
-from kea_ha.host import backup_store, file_transfer, frames, port_tests, shell, survey
+from kea_ha.host import backup_store, file_transfer, frames, port_tests, survey
 from kea_ha.host.backup_store import Backup, BackupError
 from kea_ha.host.daemons import DHCP4
+from kea_ha.host.script import script
 from kea_ha.host.survey import Question, build_script, parse_survey
 from kea_ha.kea import lease_file, log_file
 from kea_ha.kea.redaction import without_secrets
@@ -369,7 +370,7 @@ def test_where_keas_user_could_exchange_them_documents_are_read_as_that_user(pla
 
 
 def close(place: Place, call: str) -> subprocess.CompletedProcess[bytes]:
-    functions = shell.READING + shell.close_functions("root")
+    functions = script("as_kea", "closing", group="root")
     functions = functions.replace(layout.KEA_USER, USER).replace(f"-g {USER}", f"-g {GROUP}")
     functions = functions.replace(f"--regid={USER}", f"--regid={GROUP}")
     return place.run(f"set -e\n{functions}\n{call}")
