@@ -150,7 +150,7 @@ def result(pair: Pair, kind: Kind, measured: Measured) -> Scenario:
     expected = implied(pair, kind)
     figures = Figures(
         clients=told.clients,
-        longest_gap_s=gap_end - gap_begin,
+        longest_gap_s=round(gap_end - gap_begin, 3),
         longest_wait_s=max(told.waits, default=0.0),
         unserved=len(told.unserved),
         until_partner_down_s=down[0] + begun - fault if down else None,
