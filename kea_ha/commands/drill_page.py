@@ -21,7 +21,7 @@ from typing import Final
 
 from kea_ha import private_files
 from kea_ha.decide.drill_results import Report, Scenario, longest_gap
-from kea_ha.foreign import shown
+from kea_ha.foreign import cut, shown
 from kea_ha.kea.templates import render
 
 #: Where the reports of all drills are.
@@ -124,13 +124,10 @@ def table(report: Report) -> list[str]:
     Two lines of headings, then a line for each scenario, with its findings beneath it. Names are
     cut to make it fit.
     """
-    figures = [
-        (gap.measured, gap.implied, wait.measured, down.measured, down.implied, *others)
-        for gap, wait, down, *others in map(_for_terminal, report.scenarios)
-    ]
+    figures = [_cells(one) for one in report.scenarios]
     widths = [max(map(len, column)) for column in zip(*_HEADINGS, *figures, strict=True)]
     room = _COLUMNS - len(_MARKS[True]) - sum(2 + width for width in widths) - 2
-    names = [_cut(_on_one_line(one.name), room) for one in report.scenarios]
+    names = [cut(one.name, max(room - 1, 0)) for one in report.scenarios]
     name_width = max(map(len, ("scenario", *names)))
 
     def line(mark: str, name: str, cells: Sequence[str]) -> str:
@@ -143,10 +140,7 @@ def table(report: Report) -> list[str]:
         lines.append(line(_MARKS[scenario.passed], name, cells))
         for finding in scenario.findings:
             lines += textwrap.wrap(
-                f"- {_on_one_line(finding)}",
-                _COLUMNS,
-                initial_indent=" " * 4,
-                subsequent_indent=" " * 6,
+                f"    - {shown(finding)}", _COLUMNS, subsequent_indent=" " * 6, expand_tabs=False
             )
     return lines
 
@@ -161,20 +155,11 @@ _HEADINGS: Final = (
 )
 
 
-def _for_terminal(scenario: Scenario) -> tuple[_Row, _Row, _Row, str, str, str, str]:
+def _cells(scenario: Scenario) -> tuple[str, ...]:
     rows = _rows(scenario)
-    accepted, unserved, lost, twice = (
-        rows[name].measured for name in ("accepted", "unserved", "lost", "twice")
-    )
-    return rows["gap"], rows["wait"], rows["partner_down"], accepted, unserved, lost, twice
-
-
-def _cut(name: str, room: int) -> str:
-    return name if len(name) <= room else f"{name[: max(room - 1, 0)]}…"
-
-
-def _on_one_line(text: str) -> str:
-    return shown(text).replace("\n", " ").replace("\t", " ")
+    gap, wait, down = rows["gap"], rows["wait"], rows["partner_down"]
+    others = (rows[name].measured for name in ("accepted", "unserved", "lost", "twice"))
+    return gap.measured, gap.implied, wait.measured, down.measured, down.implied, *others
 
 
 def _s(value: float | None) -> str:

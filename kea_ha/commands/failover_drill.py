@@ -51,6 +51,7 @@ from kea_ha.settings.model import Node, Pair
 #: How many ACKs are seen before the fault, and by the survivor before the way back.
 _ENOUGH = 40
 _LAB_SSH = ".lab/ssh_config"
+_NOTHING = "refused; nothing was changed"
 
 
 def in_lab() -> bool:
@@ -69,16 +70,12 @@ def decide(pair: Pair, *, names: tuple[str, ...], accept_outage: bool) -> Outcom
             say(f"    {name}: {kind.what}; clients may wait {gap}{expected.words}")
     alone = [name for name in names if drill_scenarios.KINDS[name].in_lab]
     if alone and not in_lab():
-        raise Refusal(
-            f"{', '.join(alone)}: for the labs alone",
-            "leave it out",
-            outcome="refused; nothing was changed",
-        )
+        raise Refusal(f"{', '.join(alone)}: for the labs alone", "leave it out", outcome=_NOTHING)
     if not in_lab() and not accept_outage:
         raise Refusal(
             "this is no lab, and the outages above are for its clients",
             "give --data accept_outage=true to have them",
-            outcome="refused; nothing was changed",
+            outcome=_NOTHING,
         )
     if drill_scenarios.CERTIFICATE_EXPIRED in names:
         _see_that_one_can_be_made(pair)
@@ -87,18 +84,17 @@ def decide(pair: Pair, *, names: tuple[str, ...], accept_outage: bool) -> Outcom
 
 def _see_that_one_can_be_made(pair: Pair) -> None:
     name = drill_scenarios.CERTIFICATE_EXPIRED
-    nothing = "refused; nothing was changed"
     if pair.standby.own_certificates is not None:
         raise Refusal(
             f"{name}: the pair's certificates are the operator's own (own_certificates), so that "
             "no expired one can be made",
             "leave it out",
-            outcome=nothing,
+            outcome=_NOTHING,
         )
     try:
         authorities_at_hand(pair).require_keys()
     except PkiError as error:
-        raise Refusal(f"{name}: {error.what}", error.remedy, outcome=nothing) from error
+        raise Refusal(f"{name}: {error.what}", error.remedy, outcome=_NOTHING) from error
 
 
 def drill(pair: Pair, *, scenario: str) -> Outcome:

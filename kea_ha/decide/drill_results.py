@@ -17,7 +17,7 @@ from kea_ha.decide.drill_scenarios import MARGIN_S, Implied, Kind, implied, surv
 from kea_ha.foreign import shown
 from kea_ha.host.survey import Survey
 from kea_ha.kea import log_file, status
-from kea_ha.settings.model import Pair
+from kea_ha.settings.model import Node, Pair
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def result(pair: Pair, kind: Kind, measured: Measured) -> Scenario:
     expected = implied(pair, kind)
     figures = Figures(
         clients=told.clients,
-        longest_gap_s=gap_end - gap_begin,
+        longest_gap_s=round(gap_end - gap_begin, 3),
         longest_wait_s=max(told.waits, default=0.0),
         unserved=len(told.unserved),
         until_partner_down_s=down[0] + begun - fault if down else None,
@@ -223,8 +223,9 @@ def findings(
             f"{figures.longest_gap_s:.1f} s without an ACK of the pair; the settings imply at most "
             f"{expected.longest_gap_s:.1f} s ({expected.words})"
         )
-    if expected.until_partner_down_s is not None and figures.until_partner_down_s is None:
-        yield from _never_took_over(pair, kind)
+    taker = survivor(pair, kind)
+    if taker and expected.until_partner_down_s is not None and figures.until_partner_down_s is None:
+        yield f"{taker.name} did not take over{_why_not(pair, taker)}"
     if missing:
         yield f"{missing} leases that were given are missing on a server afterwards"
     refused = figures.leases_lost - missing
@@ -238,15 +239,11 @@ def findings(
         yield "the pair was not healthy again in time"
 
 
-def _never_took_over(pair: Pair, kind: Kind) -> Iterable[str]:
-    node = survivor(pair, kind)
-    if node is None:
-        return
+def _why_not(pair: Pair, taker: Node) -> str:
     waits = pair.settings.max_unacked_clients
-    cause = (
+    if taker.role != status.STANDBY or not waits:
+        return ""
+    return (
         f": max_unacked_clients is {waits}, so {waits + 1} clients would have to ask in vain for "
-        f"longer than max_ack_delay; at this load they do not. Lower it (0: none is waited for)"
-        if node.role == status.STANDBY and waits
-        else ""
+        "longer than max_ack_delay; at this load they do not. Lower it (0: none is waited for)"
     )
-    yield f"{node.name} did not take over{cause}"
