@@ -35,6 +35,8 @@ _PLACE = "/run/kea-ha-drill"
 _RATE, _SHARE = 20, 0.7
 #: Fewer clients than that would ask too seldom.
 _FEWEST = 10
+#: What the clients tell at the very most: 60 bytes of each ACK, for an hour. Bytes.
+_TOLD = 8 << 20
 #: How long after their time the clients are listened to, in s: they wait, and release their leases.
 _AFTERWARDS_S = 400
 
@@ -163,7 +165,7 @@ class Load:
     def _printed(self, command: str) -> bytes:
         """What a command prints on their host; nothing when it does not tell."""
         try:
-            return value_of(self.probe, f"{command} 2>/dev/null | put value", "value")
+            return value_of(self.probe, f"{command} 2>/dev/null | put value", "value", most=_TOLD)
         except ForeignError:
             return b""
 

@@ -45,7 +45,10 @@ class Reply:
 
 def ask_kea(node: Node, command: str) -> Reply:
     """What kea-dhcp4 answers to a command on its own unix socket."""
-    return Reply(*port_tests.kea_result(_answer_of_kea(node, command)))
+    try:
+        return Reply(*port_tests.kea_result(_answer_of_kea(node, command)))
+    except foreign.ForeignError as error:
+        return Reply(None, str(error))
 
 
 def ha_state_of(node: Node) -> str | None:
@@ -61,10 +64,7 @@ def ha_state_of(node: Node) -> str | None:
 def _answer_of_kea(node: Node, command: str) -> bytes:
     question = foreign.quoted(json.dumps({"command": command}))
     asking = f"as_kea_s=15; kea_says {question} | taken {_REPLY_SIZE} | put answer"
-    try:
-        return value_of(host_of(node), script("as_kea") + asking, "answer")
-    except foreign.ForeignError as error:
-        return str(error).encode()
+    return value_of(host_of(node), script("as_kea") + asking, "answer")
 
 
 #: What is read of a reply of Kea's at most, in bytes.

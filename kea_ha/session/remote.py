@@ -176,9 +176,17 @@ def need(on: Host, script: str, *, what: str, remedy: str, timeout_s: int = COMM
 
 
 def value_of(
-    on: Host, script: str, name: str, *, stdin: str | None = None, timeout_s: int = COMMAND_S
+    on: Host,
+    script: str,
+    name: str,
+    *,
+    stdin: str | None = None,
+    timeout_s: int = COMMAND_S,
+    most: int = frames.USUAL_SIZE,
 ) -> bytes:
     """Like ``ask``, for a script that passes one value to ``put NAME``; empty when it did not.
+
+    The value has at most so many bytes.
 
     :raises ForeignError: when it fails, with its own words, or answers with something else.
     """
@@ -186,7 +194,7 @@ def value_of(
     answer = ask(on, script, stdin=stdin, timeout_s=timeout_s)
     if not answer.ok:
         raise ForeignError(answer.words)
-    return frames.read(answer.stdout, [name]).get(name, b"")
+    return frames.read(answer.stdout, [name], largest={name: most}).get(name, b"")
 
 
 def run_commands(commands: Iterable[PyinfraCommand | str]) -> None:
