@@ -99,7 +99,7 @@ def change_cas(pair: Pair, stage: str, *, agreed: Agreed) -> None:
 @deploy("CA")
 def end_change_of_cas(pair: Pair) -> None:
     """Forget the old CAs, on the hosts and here."""
-    operate("Remove what could bring the old CAs back", host_marks.forget_before, pair)
+    operate("Remove what could bring the old CAs back", ca_change.forget_before, pair)
     hold_together(pair, after="forgetting the old CAs")
     operate("Keep the new CAs alone", ca_change.end_change, pair)
 
@@ -194,7 +194,7 @@ def upgrade(pair: Pair) -> None:
 @deploy("Upgrade")
 def end_upgrade(pair: Pair) -> None:
     """Forget what an older Kea was accepted with, after the pair was accepted with the new one."""
-    operate("Remove the state of an older Kea", host_marks.forget_before, pair, if_upgraded=True)
+    operate("Remove the state of an older Kea", kea_upgrade.forget_before, pair)
 
 
 @deploy("0 Pre-flight")

@@ -24,14 +24,14 @@ from kea_ha.kea.lease_file import LeaseFileError
 from kea_ha.kea.redaction import without_secrets
 from kea_ha.operations import checks
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN
+from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import SERVICE_S, ask, need, say
 from kea_ha.session.surveys import COPYING_S, changed, files_of, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
 #: What was read for the backup: by host, the content of its files by path, or where they are.
-_READ: dict[str, dict[str, bytes | Path]] = {}
+_READ = Slot[dict[str, bytes | Path]]()
 
 #: After which time a server that was stopped for a restore is started, whatever becomes of the run.
 _START_S = 2 * COPYING_S + 60

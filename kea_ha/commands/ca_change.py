@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from pyinfra import host, state
 
+from kea_ha import layout
 from kea_ha.decide import acceptance
+from kea_ha.operations import host_marks
 from kea_ha.pki import ca_store
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
@@ -59,3 +61,13 @@ def end_change(pair: Pair) -> Outcome:
         "or used (docs/runbook.md, Keep pki/)",
     )
     return CHANGED
+
+
+def forget_before(pair: Pair) -> Outcome:
+    """Remove what could bring the old CAs back.
+
+    Where no API clients are served, also what is left for them: it is of the old CA.
+    """
+    left = (*layout.API_FILES, layout.API_KEY) if pair.settings.control_channel == "none" else ()
+    also = [f"{place}{path}" for place in ("", layout.KEPT_DIR) for path in left]
+    return host_marks.forget_before(pair, also)

@@ -34,7 +34,7 @@ from kea_ha.operations import load
 from kea_ha.operations.load import Load
 from kea_ha.pki.certificates import PkiError
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN
+from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     AGAIN,
@@ -52,6 +52,10 @@ from kea_ha.settings.model import Node, Pair
 _ENOUGH = 40
 _LAB_SSH = ".lab/ssh_config"
 _NOTHING = "refused; nothing was changed"
+
+
+#: By pair: the scenarios that were gone through.
+DRILLED = Slot[list[Scenario]]()
 
 
 def in_lab() -> bool:
@@ -101,7 +105,7 @@ def drill(pair: Pair, *, scenario: str) -> Outcome:
     """Go through one scenario, and put everything back."""
     if host.name != pair.primary.name:
         return f"done from {pair.primary.name}, for both"
-    before = RUN.drilled.setdefault(pair.name, [])
+    before = DRILLED.setdefault(pair.name, [])
     if before and before[-1].accepted_s is None:
         return f"not gone through: {before[-1].name} has left the pair damaged"
     if state.is_executing:
@@ -119,7 +123,7 @@ def drill(pair: Pair, *, scenario: str) -> Outcome:
 
 def report(pair: Pair, *, names: tuple[str, ...]) -> Outcome:
     """Write what was measured, and fail if it is worse than the settings imply."""
-    done = RUN.drilled.get(pair.name, [])
+    done = DRILLED.get(pair.name, [])
     if host.name != pair.primary.name or not done:
         return "done once for the pair"
     page, made = _write(pair, done)

@@ -25,13 +25,16 @@ from kea_ha.host import desired_state
 from kea_ha.host.daemons import DAEMONS
 from kea_ha.host.mark import Work
 from kea_ha.host.script import script
-from kea_ha.operations import checks, put_in_order
+from kea_ha.operations import checks, host_marks, put_in_order
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN
+from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import SERVICE_S, need, run_commands, say
 from kea_ha.session.surveys import anchors_for, changed, look_at
 from kea_ha.settings.model import Node, Pair
+
+#: By pair: the hosts to be upgraded, in their order.
+UPGRADES = Slot[tuple[HostUpgrade, ...]]()
 
 
 def refresh(node: Node) -> Outcome:
@@ -56,7 +59,7 @@ def decide(pair: Pair, *, force: bool) -> Outcome:
         pair, list(upgrade_plan.objections(pair, surveys, anchors_for(pair), force=force))
     )
     planned = upgrade_plan.plan_upgrade(pair, surveys)
-    RUN.upgrades[pair.name] = planned
+    UPGRADES[pair.name] = planned
     if host.name == pair.primary.name and planned:
         for one in planned:
             say(f"    {one}")
@@ -71,7 +74,7 @@ def decide(pair: Pair, *, force: bool) -> Outcome:
 
 def upgrade(pair: Pair, *, turn: int) -> Outcome:
     """Upgrade the host whose turn it is while its partner serves all."""
-    planned = RUN.upgrades.get(pair.name, ())
+    planned = UPGRADES.get(pair.name, ())
     mine = planned[turn] if turn < len(planned) else None
     if mine is None or mine.node.name != host.name:
         return "it is not this host's turn, or there is nothing to upgrade"
@@ -152,3 +155,8 @@ def _all_of_kea(version: str) -> str:
 
 def _kept(mine: HostUpgrade) -> str:
     return f"{layout.STATE_DIR}/leases-of-{mine.has or 'unknown'}"
+
+
+def forget_before(pair: Pair) -> Outcome:
+    """Forget what an older Kea was accepted with, if there was an upgrade."""
+    return host_marks.forget_before(pair) if UPGRADES.get(pair.name) else "nothing was upgraded"

@@ -26,9 +26,10 @@ from kea_ha.host import put_back_timer
 from kea_ha.host.daemons import AGENT
 from kea_ha.kea.status import HOT_STANDBY, IN_MAINTENANCE, PARTNER_DOWN
 from kea_ha.operations import checks, host_marks, identities, put_in_order
+from kea_ha.operations.checks import SEEN
 from kea_ha.operations.probes import ask_kea
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN
+from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     AGAIN,
@@ -42,6 +43,9 @@ from kea_ha.session.remote import (
 from kea_ha.session.surveys import anchors_for, changed, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 
+#: By pair: what is wrong with it, and what mends it.
+DIAGNOSES = Slot[Diagnosis]()
+
 
 def diagnose(pair: Pair) -> Outcome:
     """Say what was found and what will be done; refuse where something else has to come first."""
@@ -50,14 +54,14 @@ def diagnose(pair: Pair) -> Outcome:
         raise PartnerFailed  # held by another run, or not to be read: that has been said
     if not state.is_executing:
         checks.look_ahead(pair)
-    elif len(pair.nodes) > sum(node.name in RUN.seen for node in pair.nodes):
+    elif len(pair.nodes) > sum(node.name in SEEN for node in pair.nodes):
         _await_word_of_partner(pair, pair.node(host.name))
-    found = diagnosis.diagnose(pair, RUN.seen, anchors_for(pair))
-    checks.refuse(pair, list(diagnosis.problems(pair, RUN.seen, anchors_for(pair), found)))
-    RUN.diagnoses[pair.name] = found
+    found = diagnosis.diagnose(pair, SEEN, anchors_for(pair))
+    checks.refuse(pair, list(diagnosis.problems(pair, SEEN, anchors_for(pair), found)))
+    DIAGNOSES[pair.name] = found
     if found.cure != "rebuild":
         checks.warn_of_unfinished_cas(pair)
-    if host.name == next(node.name for node in pair.nodes if node.name in RUN.seen):
+    if host.name == next(node.name for node in pair.nodes if node.name in SEEN):
         for line in found.found:
             say(f"    found: {line}")
         say(f"    to do: {found.words}")
@@ -66,7 +70,7 @@ def diagnose(pair: Pair) -> Outcome:
 
 def cure(pair: Pair, node: Node) -> Outcome:
     """Do on this host what the diagnosis says."""
-    found = RUN.diagnoses.get(pair.name)
+    found = DIAGNOSES.get(pair.name)
     if found is None or found.cure == "nothing" or found.host not in ("", node.name):
         host.noop("nothing is to be done here")
         if found is not None and found.cure == "nothing":
@@ -96,7 +100,7 @@ def _await_word_of_partner(pair: Pair, node: Node) -> None:
 
     def undecided() -> str:
         survey = look_at(node, anew=True)
-        RUN.seen[node.name] = replace(RUN.seen[node.name], survey=survey)
+        SEEN[node.name] = replace(SEEN[node.name], survey=survey)
         reported = survey.status
         if reported is None:
             return ""
@@ -118,7 +122,7 @@ def _say_the_end(pair: Pair, found: Diagnosis) -> None:
     for line in found.found:
         RUN.warn(pair, f"found: {line}")
     RUN.warn(pair, found.words if found.cure == "nothing" else f"done: {found.words}")
-    missing = [node.name for node in pair.nodes if node.name not in RUN.seen]
+    missing = [node.name for node in pair.nodes if node.name not in SEEN]
     if missing:
         RUN.warn(
             pair,
@@ -188,7 +192,7 @@ def _state_now(node: Node) -> str:
 def _rejoin(pair: Pair, node: Node, found: Diagnosis) -> None:
     partner = pair.partner_of(node)
     _renew(pair, node, found)
-    if partner.name in RUN.seen and not look_at(partner).answers:
+    if partner.name in SEEN and not look_at(partner).answers:
         _make_serve(pair, partner)
     if look_at(node).status is not None:
         step_down(pair, node)
@@ -225,7 +229,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
     if node.name in found.renew:
         run_commands(put_in_order.service(pair, node, daemon=AGENT))
     checks.await_answers(pair, node)
-    if all(one.name in RUN.seen for one in pair.nodes):
+    if all(one.name in SEEN for one in pair.nodes):
         await_health(pair, though_both_serve=True)
     else:
         await_state(node, 90, HOT_STANDBY)
@@ -252,5 +256,5 @@ _CURES = {
 
 def was_rebuilt(pair: Pair) -> bool:
     """Whether this run set up a machine in the place of a lost one."""
-    found = RUN.diagnoses.get(pair.name)
+    found = DIAGNOSES.get(pair.name)
     return found is not None and found.cure == "rebuild"

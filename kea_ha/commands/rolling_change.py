@@ -32,8 +32,9 @@ from kea_ha.decide import change_plan
 from kea_ha.decide.change_plan import HostChange
 from kea_ha.host import accepted_state
 from kea_ha.operations import checks, host_marks
+from kea_ha.operations.checks import CHANGES
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN
+from kea_ha.session.learned import Slot
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import (
     say,
@@ -41,10 +42,13 @@ from kea_ha.session.remote import (
 from kea_ha.session.surveys import look_at
 from kea_ha.settings.model import Node, Pair
 
+#: By pair: why a change of both servers at once has to be put back.
+BROKEN = Slot[Refusal]()
+
 
 def announce(pair: Pair) -> Outcome:
     """Say what will change on which host, in which order, and what clients will notice."""
-    change = RUN.changes.get(pair.name)
+    change = CHANGES.get(pair.name)
     if change is None:
         return "no live server has to change"
     if host.name == change.hosts[0].node.name:
@@ -61,7 +65,7 @@ def announce(pair: Pair) -> Outcome:
 
 def change(pair: Pair, *, turn: int) -> Outcome:
     """Change the host whose turn it is while its partner serves all, and see it healthy again."""
-    planned = RUN.changes.get(pair.name)
+    planned = CHANGES.get(pair.name)
     mine = planned.of(turn) if planned else None
     if planned is None or mine is None or mine.node.name != host.name:
         return "it is not this host's turn, or nothing is to change"
@@ -75,7 +79,7 @@ def change(pair: Pair, *, turn: int) -> Outcome:
 
 def restart_together(pair: Pair) -> Outcome:
     """Restart both servers at once, for a change that they cannot live with half done."""
-    planned = RUN.changes.get(pair.name)
+    planned = CHANGES.get(pair.name)
     if planned is None or not planned.together:
         return "no change here that takes both servers at once"
     node = pair.node(host.name)
@@ -84,19 +88,19 @@ def restart_together(pair: Pair) -> Outcome:
             run_daemons(pair, node)
             checks.await_answers(pair, node)
         except Refusal as refusal:
-            RUN.broken[pair.name] = refusal  # both are to be put back, and this is one of them
+            BROKEN[pair.name] = refusal  # both are to be put back, and this is one of them
     return CHANGED
 
 
 def settle_together(pair: Pair) -> Outcome:
     """See both healthy after they were restarted at once, or put back both."""
-    planned = RUN.changes.get(pair.name)
+    planned = CHANGES.get(pair.name)
     if planned is None or not planned.together:
         return "no change here that takes both servers at once"
     if state.is_executing:
         try:
-            if pair.name in RUN.broken:
-                raise RUN.broken[pair.name]
+            if pair.name in BROKEN:
+                raise BROKEN[pair.name]
             await_health(pair)
         except Refusal as refusal:
             raise _undone_together(pair, pair.node(host.name), refusal) from refusal

@@ -8,7 +8,8 @@ at a time, its partner serving.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from pyinfra import host, state
 from pyinfra.api import StringCommand
@@ -19,16 +20,32 @@ from kea_ha.decide import acceptance, change_plan, restore_plan
 from kea_ha.foreign import ForeignError, json_value, quoted
 from kea_ha.host import accepted_state, daemons
 from kea_ha.host.backup_store import Backup
+from kea_ha.host.survey import RemoteFile
 from kea_ha.kea import config_diff
 from kea_ha.operations import checks, host_marks
+from kea_ha.operations.checks import CHANGES
 from kea_ha.operations.put_in_order import rename, write
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN, Goal
+from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import AGAIN, SERVICE_S, Commands, ask, need, run_commands, say
 from kea_ha.session.surveys import change_of_cas, changed, look_at, plan_for, read
 from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An accepted state to go back to: where it is kept, its name, and its settings and files."""
+
+    kept: str
+    name: str
+    settings: str
+    files: Mapping[str, RemoteFile] = field(repr=False)
+
+
+#: By pair and host: the accepted state to go back to.
+GOALS = Slot[dict[str, Goal]]()
 
 
 def decide(pair: Pair, *, backup: Backup | None, force: bool, accept_outage: bool) -> Outcome:
@@ -67,8 +84,8 @@ def decide(pair: Pair, *, backup: Backup | None, force: bool, accept_outage: boo
             )
         )
     checks.refuse(pair, found)
-    RUN.changes.pop(pair.name, None)
-    RUN.goals[pair.name] = {
+    CHANGES.pop(pair.name, None)
+    GOALS[pair.name] = {
         name: Goal(
             kept,
             backup.directory.resolve().name if backup else surveys[name].kept_names.get(kept, ""),
@@ -78,15 +95,15 @@ def decide(pair: Pair, *, backup: Backup | None, force: bool, accept_outage: boo
         for name, kept in goals.items()
     }
     if planned := change_plan.plan_undo(pair, surveys):
-        RUN.changes[pair.name] = planned
+        CHANGES[pair.name] = planned
     return "decided"
 
 
 def begin(pair: Pair, node: Node, *, backup: Backup | None) -> Outcome:
     """Have this host's Kea look at the document that it is to go back to."""
-    if pair.name not in RUN.changes:
+    if pair.name not in CHANGES:
         return "nothing to undo"
-    goal = RUN.goals[pair.name][node.name]
+    goal = GOALS[pair.name][node.name]
     if state.is_executing:
         if backup is not None:
             _bring(node, goal, backup)
@@ -111,10 +128,10 @@ def begin(pair: Pair, node: Node, *, backup: Backup | None) -> Outcome:
 
 def mark_begun(pair: Pair, node: Node) -> Outcome:
     """Leave word on the host of what is being put back, now that both hosts can have it."""
-    if pair.name not in RUN.changes:
+    if pair.name not in CHANGES:
         return "nothing to undo"
     if state.is_executing:
-        goal = RUN.goals[pair.name][node.name]
+        goal = GOALS[pair.name][node.name]
         # A restore goes on to the backup, and back to what was accepted before it.
         back_to = "" if goal.kept == layout.RESTORED_DIR else goal.name
         mark(pair, node, change_plan.PUTS_BACK[goal.kept], back_to)
@@ -152,15 +169,13 @@ def _bring(node: Node, goal: Goal, backup: Backup) -> None:
 
 def undo(pair: Pair, *, turn: int) -> Outcome:
     """Put the earlier state back on the host whose turn it is, while its partner serves all."""
-    planned = RUN.changes.get(pair.name)
+    planned = CHANGES.get(pair.name)
     mine = planned.of(turn) if planned else None
     if planned is None or planned.together or mine is None or mine.node.name != host.name:
         return "it is not this host's turn, or nothing is to be undone"
     if state.is_executing:
         try:
-            put_back(
-                pair, mine.node, accepted_state.ALL_UNITS, RUN.goals[pair.name][host.name].kept
-            )
+            put_back(pair, mine.node, accepted_state.ALL_UNITS, GOALS[pair.name][host.name].kept)
         except Refusal as refusal:
             raise _stopped(pair, mine.node, refusal) from refusal
         say(f"    {mine.node.name} has its earlier state, and the pair is healthy")
@@ -169,13 +184,13 @@ def undo(pair: Pair, *, turn: int) -> Outcome:
 
 def undo_together(pair: Pair) -> Outcome:
     """Put it back on both at once, where the two could not live together half undone."""
-    planned = RUN.changes.get(pair.name)
+    planned = CHANGES.get(pair.name)
     if planned is None or not planned.together:
         return "nothing to be undone that takes both servers at once"
     if state.is_executing:
         node = pair.node(host.name)
         try:
-            put_back_together(pair, node, RUN.goals[pair.name][node.name].kept)
+            put_back_together(pair, node, GOALS[pair.name][node.name].kept)
         except Refusal as refusal:
             raise _stopped(pair, node, refusal) from refusal
     return CHANGED
@@ -194,10 +209,10 @@ def _stopped(pair: Pair, node: Node, refusal: Refusal) -> Refusal:
 
 def keep(pair: Pair, node: Node) -> Commands:
     """Take what was put back for what was accepted last; what was undone is kept before it."""
-    if pair.name not in RUN.changes:
+    if pair.name not in CHANGES:
         host.noop("nothing was undone")
         return
-    goal = RUN.goals[pair.name][node.name]
+    goal = GOALS[pair.name][node.name]
     if look_at(node).kept_names.get(layout.KEPT_DIR) == goal.name:
         # Kept a second time, it would take the place of what was undone.
         host.noop("it is kept already")
@@ -212,7 +227,7 @@ def keep(pair: Pair, node: Node) -> Commands:
 
 def end(pair: Pair, node: Node, *, backup: Backup | None) -> Commands:
     """Both keep it: nothing is under way any longer."""
-    if pair.name not in RUN.changes:
+    if pair.name not in CHANGES:
         host.noop("nothing was undone")
     else:
         yield from host_marks.mark_ended(node)
@@ -221,7 +236,7 @@ def end(pair: Pair, node: Node, *, backup: Backup | None) -> Commands:
 
 
 def _say_the_end(pair: Pair, backup: Backup | None) -> None:
-    if pair.name not in RUN.changes:
+    if pair.name not in CHANGES:
         RUN.verdicts[pair.name] = (
             "nothing to undo: what was accepted before stands there."
             if backup is None
@@ -236,7 +251,7 @@ def _say_the_end(pair: Pair, backup: Backup | None) -> None:
     )
     RUN.verdicts[pair.name] = f"{done}, and healthy; {acceptance.serving(pair, surveys)}."
     try:
-        before = json_value(RUN.goals[pair.name][pair.primary.name].settings, "the settings")
+        before = json_value(GOALS[pair.name][pair.primary.name].settings, "the settings")
     except ForeignError:
         return  # rolled out before settings were kept
     for one in config_diff.differences(before, json.loads(accepted_state.settings_text(pair))):

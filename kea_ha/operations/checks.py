@@ -15,6 +15,7 @@ from pyinfra import host, state
 from kea_ha import layout
 from kea_ha.decide import acceptance, change_plan, preflight
 from kea_ha.decide.acceptance import Evidence
+from kea_ha.decide.change_plan import Change
 from kea_ha.decide.preflight import Agreed, Seen
 from kea_ha.host import daemons, desired_state
 from kea_ha.host.daemons import Daemon
@@ -23,15 +24,18 @@ from kea_ha.host.survey import Survey
 from kea_ha.kea import config_in_use, log_file
 from kea_ha.operations import probes
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN
+from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import Outcome
 from kea_ha.session.remote import AGAIN, PartnerFailed, ask, say, wait_until
 from kea_ha.session.surveys import anchors_for, change_of_cas, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import Problem, counted
 
-#: What the acceptance is judged by, by host.
-EVIDENCE: dict[str, Evidence] = {}
+#: By host: what pre-flight saw there, and what the acceptance is judged by.
+SEEN = Slot[Seen]()
+EVIDENCE = Slot[Evidence]()
+#: By pair: what is to change of a live one.
+CHANGES = Slot[Change]()
 
 
 # Pre-flight ------------------------------------------------------------------------------------
@@ -45,7 +49,7 @@ def look(pair: Pair, node: Node) -> Outcome:
         # A failure shows as a missing or an old candidate, and is refused with that.
         ask(host, "apt-get -q update -o DPkg::Lock::Timeout=60", timeout_s=300)
         survey = look_at(node, anew=True)
-    RUN.seen[node.name] = Seen(
+    SEEN[node.name] = Seen(
         survey,
         RUN.skews[node.name],
         paths=tuple(probes.paths(pair, node)),
@@ -69,25 +73,25 @@ def decide(pair: Pair, *, agreed: Agreed, only_live: bool = False) -> Outcome:
         raise PartnerFailed  # held by another run, or not to be read: that has been said
     if not state.is_executing:
         look_ahead(pair)
-    found = list(preflight.problems(pair, RUN.seen, anchors_for(pair), agreed))
+    found = list(preflight.problems(pair, SEEN, anchors_for(pair), agreed))
     if only_live:
-        found += preflight.not_live(pair, RUN.seen)
+        found += preflight.not_live(pair, SEEN)
     if state.is_executing:
         found += [
             preflight.unreachable(node)
             for node in pair.nodes
-            if RUN.in_scope(node.name) and node.name not in RUN.seen
+            if RUN.in_scope(node.name) and node.name not in SEEN
         ]
-    if all(node.name in RUN.seen for node in pair.nodes if RUN.in_scope(node.name)):
-        for text in preflight.warnings(pair, RUN.seen):
+    if all(node.name in SEEN for node in pair.nodes if RUN.in_scope(node.name)):
+        for text in preflight.warnings(pair, SEEN):
             RUN.warn(pair, text)
     refuse(pair, found)
-    planned = change_plan.plan_change(pair, preflight.plannable(pair, RUN.seen), anchors_for(pair))
+    planned = change_plan.plan_change(pair, preflight.plannable(pair, SEEN), anchors_for(pair))
     if not {"runbook/rotate.py", "runbook/recover.py"} & set(RUN.scripts):
         warn_of_unfinished_cas(pair)  # those two go on with it
-    RUN.changes.pop(pair.name, None)
+    CHANGES.pop(pair.name, None)
     if planned is not None:
-        RUN.changes[pair.name] = planned
+        CHANGES[pair.name] = planned
     return "nothing stands against it"
 
 
@@ -110,9 +114,9 @@ def look_ahead(pair: Pair) -> None:
     """See the partner, too. To list changes pyinfra goes through all operations of one host before
     it begins with the next, and what changes on a live pair is decided by both."""
     for node in pair.nodes:
-        if RUN.in_scope(node.name) and node.name not in RUN.seen:
+        if RUN.in_scope(node.name) and node.name not in SEEN:
             with suppress(Refusal):  # said when it is looked at itself
-                RUN.seen[node.name] = Seen(look_at(node), RUN.skews[node.name])
+                SEEN[node.name] = Seen(look_at(node), RUN.skews[node.name])
 
 
 def warn_of_unfinished_cas(pair: Pair) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 from pyinfra import host, state
@@ -145,19 +146,12 @@ def mark_accepted(pair: Pair, node: Node) -> Commands:
     changed(node)
 
 
-def forget_before(pair: Pair, *, if_upgraded: bool = False) -> Commands:
-    """Remove the state that was accepted before the last one: it must not be put back.
-
-    After a change of CAs with it what is left for API clients where none are served: of the old CA.
-    """
-    unasked = if_upgraded and not RUN.upgrades.get(pair.name)
-    gone = [layout.KEPT_BEFORE_DIR]
-    if not if_upgraded and pair.settings.control_channel == "none":
-        left = (*layout.API_FILES, layout.API_KEY)
-        gone += [f"{place}{path}" for place in ("", layout.KEPT_DIR) for path in left]
+def forget_before(pair: Pair, also: Iterable[str] = ()) -> Commands:
+    """Remove the state that was accepted before the last one: it must not be put back."""
+    gone = [layout.KEPT_BEFORE_DIR, *also]
     # What cannot be asked is not taken for gone.
-    if unasked or ask(host, " && ".join(f"[ ! -e {path} ]" for path in gone)).ok:
-        host.noop("there is none, or it may stay")
+    if ask(host, " && ".join(f"[ ! -e {path} ]" for path in gone)).ok:
+        host.noop("there is none")
         return
     yield StringCommand("rm -rf", *gone)
     changed(pair.node(host.name))

@@ -7,26 +7,23 @@ block on the screen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_state
 
-from kea_ha.decide.change_plan import Change
-from kea_ha.decide.diagnosis import Diagnosis
-from kea_ha.decide.drill_results import Scenario
-from kea_ha.decide.preflight import Seen
-from kea_ha.decide.upgrade_plan import HostUpgrade
 from kea_ha.host import backup_store
 from kea_ha.host.backup_store import Backup
-from kea_ha.host.survey import RemoteFile, Survey
+from kea_ha.host.survey import Survey
 from kea_ha.private_files import UNFINISHED
 from kea_ha.settings.model import Pair
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,11 @@ class Failure:
     outcome: str = "stopped"
 
 
-@dataclass(frozen=True)
-class Goal:
-    """An accepted state to go back to: where it is kept, its name, and its settings and files."""
+class Slot(dict[str, T]):
+    """What a run learns of one kind, by the name of a host or of a pair.
 
-    kept: str
-    name: str
-    settings: str
-    files: Mapping[str, RemoteFile] = field(repr=False)
+    Declared in the module that is the first to use it; it lives as long as the process, as RUN.
+    """
 
 
 @dataclass
@@ -64,23 +58,10 @@ class Run:
     surveys: dict[str, Survey] = field(default_factory=dict)
     #: Each host's clock less this machine's, in seconds.
     skews: dict[str, float] = field(default_factory=dict)
-    seen: dict[str, Seen] = field(default_factory=dict)
     #: Hosts' certificates that were issued before this moment are made anew.
     renew_before: datetime | None = None
-    #: By pair: what is to change of a live pair.
-    changes: dict[str, Change] = field(default_factory=dict)
-    #: By pair: what is wrong with it, and what mends it.
-    diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
-    #: By pair: the accepted state to go back to.
-    goals: dict[str, dict[str, Goal]] = field(default_factory=dict)
-    #: By pair: the hosts to be upgraded, in their order.
-    upgrades: dict[str, tuple[HostUpgrade, ...]] = field(default_factory=dict)
-    #: By pair: why a change of both servers at once has to be put back.
-    broken: dict[str, Exception] = field(default_factory=dict)
     #: What `--data from=` names, verified.
     backup: Backup | None = None
-    #: By pair: the scenarios that were gone through.
-    drilled: dict[str, list[Scenario]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: By pair: what to say when all went well.
     verdicts: dict[str, str] = field(default_factory=dict)
