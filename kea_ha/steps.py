@@ -17,11 +17,12 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from kea_ha.commands import (
-    backup_and_restore,
     ca_change,
     failover_drill,
     kea_upgrade,
+    lease_restore,
     maintenance,
+    pair_backup,
     recovery,
     rolling_change,
     undo_change,
@@ -30,7 +31,7 @@ from kea_ha.decide.preflight import Agreed
 from kea_ha.host.backup_store import Backup
 from kea_ha.host.daemons import DAEMONS
 from kea_ha.host.desired_state import Plan
-from kea_ha.operations import checks, host_marks, identities, put_in_order
+from kea_ha.operations import checks, files, host_marks, identities, packages, services
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import operate
 from kea_ha.settings.model import Node, Pair
@@ -221,8 +222,8 @@ def bring_back(pair: Pair, node: Node) -> None:
 @deploy("Backup")
 def back_up(pair: Pair) -> None:
     """Documents and leases of both hosts to the operator's machine; the servers go on serving."""
-    operate("Read documents and leases", backup_and_restore.read, this_node(pair))
-    operate("Write them to this machine", backup_and_restore.keep, pair)
+    operate("Read documents and leases", pair_backup.read, this_node(pair))
+    operate("Write them to this machine", pair_backup.keep, pair)
 
 
 @deploy("Restore")
@@ -230,7 +231,7 @@ def restore(pair: Pair, backup: Backup, *, force: bool) -> None:
     """Merge the leases of a backup with those of both hosts, and see the pair healthy."""
     operate(
         "Bring the leases of the backup back",
-        backup_and_restore.restore,
+        lease_restore.restore,
         pair,
         backup=backup,
         force=force,
@@ -245,7 +246,7 @@ def identify(pair: Pair, *, agreed: Agreed) -> None:
     operate(
         "Mark the rollout as under way", host_marks.mark_unfinished, pair, node, adopt=agreed.adopt
     )
-    operate("Install openssl, curl and the DHCP probe", put_in_order.prerequisites, node)
+    operate("Install openssl, curl and the DHCP probe", packages.prerequisites, node)
     operate(
         "Give the host its certificate for its partner", identities.identity, pair, node, which="ha"
     )
@@ -262,28 +263,28 @@ def identify(pair: Pair, *, agreed: Agreed) -> None:
 def install(pair: Pair, node: Node) -> None:
     """Kea, and the Control Agent if wanted, on one host; nothing starts yet."""
     on = f"on {called(node)}"
-    operate(f"Keep what was {on} before", put_in_order.adopt, node)
-    operate(f"Install Kea {on}, not started", put_in_order.packages, pair, node)
-    operate(f"Close Kea's directories {on}", put_in_order.ownership, pair, node)
+    operate(f"Keep what was {on} before", files.adopt, node)
+    operate(f"Install Kea {on}, not started", packages.kea, pair, node)
+    operate(f"Close Kea's directories {on}", files.ownership, pair, node)
 
 
 @deploy("2 Configure")
 def configure(pair: Pair, node: Node) -> None:
     """Documents as checked candidates, then the daemons on them."""
     on = f"on {called(node)}"
-    put = put_in_order.document
+    put = files.document
     operate(f"Write the drop-ins {on}", put, pair, node, of=lambda plan: plan.drop_ins)
     for daemon in DAEMONS:
         name = daemon.document.rpartition("/")[2]
         of = partial(Plan.document_of, daemon=daemon)
         operate(f"Check and write {name} {on}", put, pair, node, of=of)
-    operate(f"Make the agent's password file {on}", put_in_order.agent_password, pair, node)
+    operate(f"Make the agent's password file {on}", files.agent_password, pair, node)
     operate(f"Check and write the firewall table {on}", put, pair, node, of=lambda p: p.firewall)
-    operate(f"Load the firewall table {on}", put_in_order.firewall, pair, node)
+    operate(f"Load the firewall table {on}", services.firewall_table, pair, node)
     operate(f"Write the expiry timer {on}", put, pair, node, of=lambda plan: plan.support)
-    operate(f"Start the expiry timer {on}", put_in_order.expiry_timer, node)
+    operate(f"Start the expiry timer {on}", services.expiry_timer, node)
     for daemon in DAEMONS:
-        operate(f"Run {daemon.title} {on}", put_in_order.service, pair, node, daemon=daemon)
+        operate(f"Run {daemon.title} {on}", services.daemon_runs, pair, node, daemon=daemon)
     operate(f"Wait until they answer {on}", checks.answers, pair, node)
 
 

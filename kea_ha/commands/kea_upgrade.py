@@ -25,7 +25,7 @@ from kea_ha.host import desired_state
 from kea_ha.host.daemons import DAEMONS
 from kea_ha.host.mark import Work
 from kea_ha.host.script import script
-from kea_ha.operations import checks, host_marks, put_in_order
+from kea_ha.operations import checks, host_marks, packages
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import CHANGED, Outcome
@@ -87,14 +87,14 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
     node = mine.node
     partner = pair.partner_of(node)
     server, *others = (one.of(pair).unit for one in DAEMONS)
-    suite = put_in_order.suite_of(pair, look_at(node))
+    suite = packages.suite_of(pair, look_at(node))
     install = f"{suite}install --only-upgrade {_all_of_kea(mine.gets)}"
     stopped = upgraded = False
     try:
         mark(pair, node, Work.UPGRADING)
         if mine.has != mine.gets:
             say(f"    fetching Kea {mine.gets}; the server runs on")
-            run_commands([put_in_order.apt_get(f"--download-only {install}")])
+            run_commands([packages.apt_get(f"--download-only {install}")])
         if look_at(node).unit(server).is_active:
             free_of_clients(pair, node)
             stopped = True
@@ -107,7 +107,7 @@ def _upgrade(pair: Pair, mine: HostUpgrade) -> None:
                 StringCommand("systemctl stop", *others, "2>/dev/null;"
                               " systemctl mask --quiet", server, *others, _timeout=SERVICE_S),
                 StringCommand(script("keep_leases", kept=_kept(mine)), _timeout=SERVICE_S),
-                put_in_order.apt_get(install),
+                packages.apt_get(install),
             ])  # fmt: skip
             changed(node)
         upgraded = True

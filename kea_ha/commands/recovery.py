@@ -25,7 +25,7 @@ from kea_ha.decide.diagnosis import Diagnosis
 from kea_ha.host import put_back_timer
 from kea_ha.host.daemons import AGENT
 from kea_ha.kea.status import HOT_STANDBY, IN_MAINTENANCE, PARTNER_DOWN
-from kea_ha.operations import checks, host_marks, identities, put_in_order
+from kea_ha.operations import checks, host_marks, identities, packages, services
 from kea_ha.operations.checks import SEEN
 from kea_ha.operations.probes import ask_kea
 from kea_ha.refusal import Refusal
@@ -227,7 +227,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
     fall_into_step(pair, node)
     start(pair, node)
     if node.name in found.renew:
-        run_commands(put_in_order.service(pair, node, daemon=AGENT))
+        run_commands(services.daemon_runs(pair, node, daemon=AGENT))
     checks.await_answers(pair, node)
     if all(one.name in SEEN for one in pair.nodes):
         await_health(pair, though_both_serve=True)
@@ -238,7 +238,7 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
 def _rebuild(pair: Pair, node: Node, _found: Diagnosis) -> None:
     """Set up the machine as the rollout does; its partner, which serves, is not touched."""
     run_commands(host_marks.mark_unfinished(pair, node, adopt=False))
-    run_commands(put_in_order.prerequisites(node))
+    run_commands(packages.prerequisites(node))
     for which in ("ha", "api"):
         run_commands(identities.identity(pair, node, which=which))
     put_in_place(pair, node)

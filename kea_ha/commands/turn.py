@@ -25,7 +25,7 @@ from kea_ha.host.script import script
 from kea_ha.host.survey import Survey
 from kea_ha.kea import log_file
 from kea_ha.kea.status import HOT_STANDBY, PARTNER_DOWN, PARTNER_IN_MAINTENANCE
-from kea_ha.operations import checks, host_marks, identities, put_in_order
+from kea_ha.operations import checks, files, host_marks, identities, packages, services
 from kea_ha.operations.probes import ask_kea, ha_state_of
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
@@ -68,12 +68,12 @@ def mark(pair: Pair, node: Node, work: Work = Work.CHANGING, back_to: str = "") 
 
 def put_in_place(pair: Pair, node: Node) -> None:
     """Packages, certificates and documents: nothing that runs reads them before it restarts."""
-    for of in (put_in_order.packages, put_in_order.ownership):
+    for of in (packages.kea, files.ownership):
         run_commands(of(pair, node))
     for which in ("ha", "api"):
         run_commands(identities.identity(pair, node, which=which))
-    run_commands(put_in_order.document(pair, node, of=lambda plan: plan.files))
-    run_commands(put_in_order.agent_password(pair, node))
+    run_commands(files.document(pair, node, of=lambda plan: plan.files))
+    run_commands(files.agent_password(pair, node))
 
 
 # Down and up --------------------------------------------------------------------------------
@@ -192,9 +192,9 @@ def start(pair: Pair, node: Node) -> None:
 def run_daemons(pair: Pair, node: Node) -> None:
     """Each daemon on what is on disk now; one that is no longer wanted stops first."""
     for daemon in sorted(DAEMONS, key=lambda one: one.is_wanted(pair.settings)):
-        run_commands(put_in_order.service(pair, node, daemon=daemon))
-    run_commands(put_in_order.firewall(pair, node))
-    run_commands(put_in_order.expiry_timer(node))
+        run_commands(services.daemon_runs(pair, node, daemon=daemon))
+    run_commands(services.firewall_table(pair, node))
+    run_commands(services.expiry_timer(node))
 
 
 # What is waited for ----------------------------------------------------------------------------

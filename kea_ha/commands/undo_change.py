@@ -24,7 +24,7 @@ from kea_ha.host.survey import RemoteFile
 from kea_ha.kea import config_diff
 from kea_ha.operations import checks, host_marks
 from kea_ha.operations.checks import CHANGES
-from kea_ha.operations.put_in_order import rename, write
+from kea_ha.operations.files import rename, write
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN, Slot
 from kea_ha.session.operation import CHANGED, Outcome

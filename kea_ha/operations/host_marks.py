@@ -21,7 +21,7 @@ from kea_ha.host import accepted_state, desired_state, frames
 from kea_ha.host.mark import Work
 from kea_ha.host.script import script
 from kea_ha.operations.checks import EVIDENCE
-from kea_ha.operations.put_in_order import rename, write
+from kea_ha.operations.files import rename, write
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import Outcome

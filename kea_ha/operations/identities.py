@@ -10,7 +10,7 @@ from kea_ha import foreign, layout
 from kea_ha.host import accepted_state, desired_state
 from kea_ha.host.script import script
 from kea_ha.host.survey import Survey
-from kea_ha.operations.put_in_order import rename, write
+from kea_ha.operations.files import rename, write
 from kea_ha.pki import ca_store, certificates
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN

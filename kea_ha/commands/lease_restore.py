@@ -1,37 +1,31 @@
-"""pyinfra operations that back a pair up to the operator's machine, and bring its leases back.
+"""Bring the leases of a backup back.
 
-A backup only reads, while the servers serve. Leases are brought back by one operation for the pair,
-on its primary: pyinfra gives up a host at its first failed operation, and what stands on both has
-to be known to say it, and to start again what was stopped.
+That is one operation for the pair, on its primary: pyinfra gives up a host at its first failed
+operation, and what stands on both has to be known to say it, and to start again what was stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pyinfra import host, state
 
-from kea_ha import foreign, layout
+from kea_ha import layout
 from kea_ha.commands.turn import await_health, start
 from kea_ha.decide import restore_plan
 from kea_ha.decide.restore_plan import HostFile, Restoration
-from kea_ha.host import backup_store, daemons, file_transfer, put_back_timer
-from kea_ha.host.backup_store import Backup, BackupError
+from kea_ha.host import file_transfer, put_back_timer
+from kea_ha.host.backup_store import Backup
 from kea_ha.kea import lease_file
-from kea_ha.kea.lease_file import LeaseFileError
-from kea_ha.kea.redaction import without_secrets
 from kea_ha.operations import checks
 from kea_ha.refusal import Refusal
-from kea_ha.session.learned import RUN, Slot
+from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
 from kea_ha.session.remote import SERVICE_S, ask, need, say
 from kea_ha.session.surveys import COPYING_S, changed, files_of, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
-
-#: What was read for the backup: by host, the content of its files by path, or where they are.
-_READ = Slot[dict[str, bytes | Path]]()
+from kea_ha.settings.problems import counted
 
 #: After which time a server that was stopped for a restore is started, whatever becomes of the run.
 _START_S = 2 * COPYING_S + 60
@@ -40,115 +34,6 @@ _STOPPED = (
     f"there. Else a timer does, {_START_S // 60} minutes after the last step (`systemctl "
     f"list-timers {put_back_timer.RESTORE}.timer`)"
 )
-
-_IN_PART = "not backed up in full"
-
-
-# Backup --------------------------------------------------------------------------------------
-
-
-def read(node: Node) -> Outcome:
-    """Read the documents, the kept settings and the leases of a host; no key is among them."""
-    if state.is_executing:
-        try:
-            files = files_of(node, (*daemons.DOCUMENTS, *daemons.ACCEPTED))
-            if layout.KEA_CONF not in files:
-                raise Refusal(
-                    f"{node.name} has no {layout.KEA_CONF}: there is nothing to back up",
-                    "roll the pair out first: pyinfra -y inventory.py deploy.py",
-                )
-            _READ[node.name] = dict(_without_secrets(node, files))
-        except Refusal as refusal:
-            raise Refusal(refusal.what, refusal.remedy, outcome=_IN_PART) from refusal
-    return "read"
-
-
-def _without_secrets(
-    node: Node, files: Mapping[str, bytes | Path]
-) -> Iterator[tuple[str, bytes | Path]]:
-    """The files, but for what somebody wrote into a document by hand that is a secret.
-
-    Of a live document the secret alone is left out. A kept one could not be put back without, and
-    is left out as a whole.
-    """
-    for path, content in files.items():
-        if isinstance(content, Path) or not path.endswith(_DOCUMENTS):
-            yield path, content
-            continue
-        kept = without_secrets(foreign.text(content))
-        if kept is not None and kept.encode() == content:
-            yield path, content
-            continue
-        pair = RUN.pair_of(node.name)
-        if kept is not None and path in _DOCUMENTS:
-            yield path, kept.encode()
-            what = "what looks like a secret in it is not in the backup"
-        else:
-            what = "it is not in the backup: it may hold a secret, or cannot be read as a document"
-        if pair is not None:
-            RUN.warn(pair, f"{node.name}: {path} is not as the rollout writes it: {what}")
-
-
-#: The documents that Kea reads, live and kept.
-_DOCUMENTS = tuple(one.document for one in daemons.DAEMONS)
-
-
-def keep(pair: Pair) -> Outcome:
-    """Write what was read of both hosts to this machine; fail if one of them is missing."""
-    if state.is_executing:
-        active = [one.name for one in state.active_hosts]
-        writer = next(node.name for node in pair.nodes if node.name in active)
-        if host.name == writer:
-            _keep(pair)
-    return "nothing was changed on the hosts"
-
-
-def _keep(pair: Pair) -> None:
-    wanted = [node.name for node in pair.nodes if RUN.in_scope(node.name)]
-    files = {name: _READ[name] for name in wanted if name in _READ}
-    try:
-        directory = backup_store.write(
-            backup_store.BACKUPS_DIR, pair.name, datetime.now(UTC), files
-        )
-    except BackupError as error:
-        raise Refusal(error.what, error.remedy, tuple(files), "not backed up") from error
-    held = ", ".join(f"{_count(pair, name, files[name])} of {name}" for name in files)
-    missing = tuple(name for name in wanted if name not in files)
-    if missing:
-        RUN.stopped.add(host.name)  # it has failed in nothing itself
-        raise Refusal(
-            f"{', '.join(missing)} could not be read, so nothing of it is in the backup. What "
-            f"there is of the other host is kept in {directory}: {held}",
-            f"bring {', '.join(missing)} back, or mend the way there, then back up again",
-            missing,
-            _IN_PART,
-        )
-    left_out = [node.name for node in pair.nodes if node.name not in wanted]
-    without = f" --limit leaves {', '.join(left_out)} out." if left_out else ""
-    RUN.verdicts[pair.name] = (
-        f"backed up to {directory}: {held}, and the documents.{without} No key is in it: keep "
-        "pki/ separately (docs/runbook.md, Keep pki/)."
-    )
-
-
-def _count(pair: Pair, name: str, files: Mapping[str, bytes | Path]) -> str:
-    try:
-        in_use, unreadable = lease_file.count(files)
-    except LeaseFileError as error:
-        RUN.warn(pair, f"{name}: {error}")
-        return "leases that cannot be counted"
-    if unreadable:
-        RUN.warn(pair, f"{name}: {unreadable} rows of its leases cannot be read")
-    if layout.LEASES not in files:
-        RUN.warn(pair, f"{name} has no {layout.LEASES}: Kea keeps its leases there while it runs")
-    return _leases(in_use)
-
-
-def _leases(count: int) -> str:
-    return f"{count} lease{'' if count == 1 else 's'}"
-
-
-# Restore -------------------------------------------------------------------------------------
 
 
 def restore(pair: Pair, *, backup: Backup, force: bool) -> Outcome:
@@ -224,7 +109,7 @@ def _restore(pair: Pair, backup: Backup, ran: Collection[Node], up: Collection[N
             names,
             "stopped",
         ) from refusal
-    held = f"{_leases(outcome.in_use)}, {outcome.from_backup} of them from the backup"
+    held = f"{counted(outcome.in_use, 'lease')}, {outcome.from_backup} of them from the backup"
     say(f"    both hosts have {held}; starting both servers")
     try:
         failed = None
