@@ -16,7 +16,7 @@ from kea_ha.host import accepted_state, daemons, frames
 from kea_ha.host.daemons import AGENT, DHCP4
 from kea_ha.host.desired_state import Plan, make_plan
 from kea_ha.host.mark import UnderWay, Work
-from kea_ha.host.survey import Question, RemoteFile, Survey, parse_survey
+from kea_ha.host.survey import UNITS, Question, RemoteFile, Survey, parse_survey
 from kea_ha.pki.ca_store import Authority
 from kea_ha.settings.build import build_pair
 from kea_ha.settings.model import Pair
@@ -53,7 +53,20 @@ QUESTIONS = {
 def said_by(host: str) -> dict[str, bytes]:
     """The values that the survey's script sent from a host of the lab (Debian 13, accepted)."""
     recorded = json.loads((DATA / f"survey-{host}.json").read_text())
+    # Of units that are asked for since then the host would say that they are not there.
+    shown = dict(zip(RECORDED_UNITS, recorded["units"].strip("\n").split("\n\n"), strict=True))
+    blocks = [shown.get(unit, "LoadState=not-found\nActiveState=inactive") for unit in UNITS]
+    recorded["units"] = "\n\n".join(blocks) + "\n"
     return {name: text.encode() for name, text in recorded.items()}
+
+
+#: The units that were asked for when the lab's hosts were recorded, in that order.
+RECORDED_UNITS = (
+    *("kea-dhcp4-server.service", "kea-ctrl-agent.service"),
+    *("isc-kea-dhcp4-server.service", "isc-kea-ctrl-agent.service"),
+    *(layout.FIREWALL_UNIT, layout.EXPIRY_TIMER),
+    *layout.FOREIGN_UNITS,
+)
 
 
 def output_of(said: Mapping[str, bytes], *, end: bool = True) -> bytes:
