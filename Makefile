@@ -68,6 +68,10 @@ test-vagrant: setup-vagrant ## the same on the Vagrant lab, from nothing to noth
 test-all: lint setup setup-vagrant setup-browser ## the full matrix
 	$(PYTEST)
 
+.PHONY: docs
+docs: setup ## make the sample outputs of the runbook anew, on a quick lab (15 minutes)
+	$(PYTHON) docs/samples.py
+
 .PHONY: lint
 lint: venv ## style, types, the hosts' shell, and that arrows go one way
 	.venv/bin/ruff check
