@@ -8,13 +8,15 @@ goes where it is told to, as it comes, and is never in memory as a whole.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import gevent
-from paramiko import RSAKey, SSHException, Transport
+from gevent.select import select
+from paramiko import ProxyCommand, RSAKey, SSHException, Transport
 from paramiko.packet import Packetizer
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.ssh import SSHConnector
@@ -172,7 +174,8 @@ def harden() -> None:
     """Have every connection of this process stay within limits, before it is authenticated too.
 
     Packets and greetings have a size, other hosts go on while one floods, and whatever a host
-    brings about while it is connected to ends as pyinfra's own error of that host.
+    brings about while it is connected to ends as pyinfra's own error of that host. The end of a
+    ``ProxyCommand`` is the end of its connection.
     """
     refuse_sha1()
     packetizer: Any = Packetizer
@@ -215,8 +218,16 @@ def harden() -> None:
             words = foreign.cut(str(error)) or type(error).__name__
             raise ConnectError(f"Could not connect ({words})") from error
 
+    def recv(self: Any, size: int) -> bytes:
+        # paramiko's own reads on for ever, without a pause, from a program that has ended.
+        if not select([self.process.stdout], [], [], self.timeout)[0]:
+            raise TimeoutError
+        return os.read(self.process.stdout.fileno(), size)
+
     packetizer.read_all, packetizer.readline = bounded_read_all, bounded_readline
     connector.connect = bounded_connect
+    proxy: Any = ProxyCommand
+    proxy.recv = recv
 
 
 #: RSA with SHA-1, as a host's key and as a user's: paramiko 4 takes such a signature also where

@@ -13,6 +13,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -918,3 +919,29 @@ def test_a_kea_that_a_client_can_end_is_told_of_in_every_verdict() -> None:
     """As long as it runs."""
     assert kea_versions.crash_warnings(kea_versions.Version.parse("3.0.0-1"))
     assert not kea_versions.crash_warnings(kea_versions.Version.parse("3.0.4-1"))
+
+
+_THROUGH_A_PROXY = """
+from gevent import monkey; monkey.patch_all()
+import gevent
+from paramiko import ProxyCommand
+from kea_ha.session import channel
+channel.harden()
+proxy = ProxyCommand("printf hello")
+proxy.settimeout(60)
+others = gevent.spawn(lambda: "went on")
+said = b""
+while piece := proxy.recv(1000):
+    said += piece
+print(said.decode(), others.get(timeout=1))
+"""
+
+
+def test_the_end_of_a_proxy_is_the_end_of_its_connection() -> None:
+    """A host whose power goes takes the way to it along: paramiko would read on, for ever and
+    without a pause, and no other host would have a turn."""
+    done = subprocess.run(
+        [sys.executable, "-c", _THROUGH_A_PROXY], capture_output=True, text=True, timeout=30
+    )
+
+    assert ("hello went on\n", 0) == (done.stdout, done.returncode), done.stderr
