@@ -253,8 +253,7 @@ def _broken(node: Node, survey: Survey) -> list[str]:
 def _runs_on_old(survey: Survey) -> bool:
     """Whether the server was started before the certificates that are there now."""
     for unit in DHCP4.units:
-        for line in survey.started_from.get(unit, "").split("\n"):
-            digest, _, path = line.partition("  ")
+        for path, digest in survey.started_from.get(unit, {}).items():
             file = survey.files.get(path)
             if path in layout.HA_FILES and file is not None and file.sha256 != digest:
                 return True

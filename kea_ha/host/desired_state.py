@@ -313,10 +313,7 @@ def stale_inputs(plan: Plan, survey: Survey, unit: str) -> tuple[str, ...]:
     noted = survey.started_from.get(unit)
     if noted is None:
         return ("it is not known what it was started from",)
-    started = {
-        path: digest for digest, _, path in (line.partition("  ") for line in noted.split("\n"))
-    }
     now = {path: file.sha256 for path, file in survey.files.items() if file.sha256 != "-"}
     now |= {wanted.path: wanted.sha256 for wanted in plan.files}
-    changed = [path for path, digest in started.items() if now.get(path, digest) != digest]
+    changed = [path for path, digest in noted.items() if now.get(path, digest) != digest]
     return tuple(f"it was started before {path} was changed" for path in changed)

@@ -153,7 +153,8 @@ class Survey:
     with_keys: frozenset[str]
     public_keys: Mapping[str, str]
     mark: Mark
-    started_from: Mapping[str, str]
+    #: By unit: the digest of each file that it was started from, by path.
+    started_from: Mapping[str, Mapping[str, str]]
     kept: Mapping[str, RemoteFile]
     kept_settings: str
     #: Of each directory that an accepted state is kept in, that state's name.
@@ -384,7 +385,7 @@ def parse_survey(answer: bytes, question: Question) -> Survey:
             if f"public.{number}" in frames_
         },
         mark=Mark.parse(texts(_STATE)),
-        started_from={_name(path): text for path, text in texts(_STARTED).items()},
+        started_from={_name(path): _noted(text) for path, text in texts(_STARTED).items()},
         kept=_kept(said("digests"), question, roots),
         kept_settings=texts([question.kept_settings]).get(question.kept_settings, ""),
         kept_names={path.rpartition("/")[0]: _state_name(t) for path, t in texts(_NAMES).items()},
@@ -614,6 +615,12 @@ def _digests(said: bytes, question: Question) -> dict[str, str]:
     asked = (*_CERTIFICATES, *question.kept_certificates, *question.own_certificates)
     rows = (row.partition("  ") for row in foreign.text(said).split("\0") if row)
     return {foreign.only(asked, path): foreign.digest(digest) for digest, _, path in rows}
+
+
+def _noted(text: str) -> dict[str, str]:
+    """What a unit's drop-in notes at each start, as ``sha256sum`` prints it."""
+    rows = (line.partition("  ") for line in text.split("\n"))
+    return {path: digest for digest, _, path in rows if path}
 
 
 def _certificates(said: bytes, asked: Sequence[str]) -> dict[str, str]:

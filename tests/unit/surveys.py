@@ -97,7 +97,7 @@ def as_planned(pair: Pair, host: str) -> Survey:
     for wanted in wished.files:
         files[wanted.path] = RemoteFile(wanted.mode, wanted.owner, wanted.sha256, wanted.content)
     started = {
-        unit: "\n".join(f"{files[path].sha256}  {path}" for path in wished_paths(wished, unit))
+        unit: {path: files[path].sha256 for path in wished_paths(wished, unit)}
         for unit in (DHCP4.debian.unit, AGENT.debian.unit)
     }
     return replace(survey, files=files, started_from=started)

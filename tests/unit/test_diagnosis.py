@@ -146,7 +146,7 @@ def test_certificates_that_were_renewed_and_not_used_yet_are_taken_into_use() ->
     surveys = {
         name: replace(
             in_state(survey, "partner-down", ["server1"]),
-            started_from={UNIT: f"{'0' * 64}  {layout.HA_CERTIFICATE}"},
+            started_from={UNIT: {layout.HA_CERTIFICATE: "0" * 64}},
         )
         for name, survey in both().items()
     }
