@@ -22,5 +22,5 @@ if [ -f lock ]; then
     echo "$words, ssh session pid $old" | put held; put end </dev/null; exit 1
   fi
 fi
-{ echo "$pid $(stat_field "$pid" 20)"; echo "$who since $(date '+%F %T %Z')"; } > lock.new
-mv lock.new lock
+{ echo "$pid $(stat_field "$pid" 20)"; echo "$who since $(date '+%F %T %Z')"; } > lock.new || exit 1
+mv lock.new lock || exit 1

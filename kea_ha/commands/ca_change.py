@@ -21,7 +21,8 @@ from kea_ha.settings.model import Pair
 
 _SAID = {
     ca_store.TRUST_BOTH: "there are new CAs; both hosts are to trust them beside the old ones",
-    ca_store.SIGN_NEW: "from here on the new CAs sign; both hosts are to get their certificates",
+    ca_store.SIGN_NEW: "from here on the new CAs sign; both hosts are to get certificates of "
+    "theirs",
     ca_store.TRUST_NEW: "both hosts are to trust the new CAs alone",
 }
 

@@ -142,7 +142,8 @@ def _wait(pair: Pair, node: Node, _found: Diagnosis) -> None:
 
 def _take_over(pair: Pair, node: Node, _found: Diagnosis) -> None:
     _make_serve(pair, node)
-    run_commands(host_marks.mark_back(node))
+    if look_at(node).mark.out_since:
+        run_commands(host_marks.mark_back(node))
 
 
 def _make_serve(pair: Pair, node: Node) -> None:

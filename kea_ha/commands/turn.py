@@ -61,9 +61,10 @@ def mark(pair: Pair, node: Node, work: Work = Work.CHANGING, back_to: str = "") 
         script = accepted_state.keep_script(node, RUN.name)
         run_commands([StringCommand(script, _stdin="not known", _timeout=SERVICE_S)])
         changed(node)
-    last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
-    goal = back_to or back_to_of(one.mark for one in surveys_of(pair).values()) or last
-    run_commands(host_marks.mark_change(node, work=work, back_to=goal))
+    if not look_at(node).mark.goes_on(work):
+        last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
+        goal = back_to or back_to_of(one.mark for one in surveys_of(pair).values()) or last
+        run_commands(host_marks.mark_change(node, work=work, back_to=goal))
 
 
 def put_in_place(pair: Pair, node: Node) -> None:
@@ -285,15 +286,16 @@ def put_back_together(pair: Pair, node: Node, kept: str) -> None:
         node,
         accepted_state.put_back_script(kept)
         + accepted_state.restart_script(accepted_state.ALL_UNITS, kept),
+        who=f"{node.name}: ",
     )
     await_health(pair)
 
 
-def _write_back(node: Node, script: str) -> None:
+def _write_back(node: Node, script: str, who: str = "") -> None:
     answer = ask(host_of(node), script, timeout_s=120)
     changed(node)
     if not answer.ok:
-        raise Refusal(answer.words, f"look at {layout.LOG} on {node.name}")
+        raise Refusal(f"{who}{answer.words}", f"look at {layout.LOG} on {node.name}")
 
 
 # In words ---------------------------------------------------------------------------------------

@@ -42,8 +42,15 @@ def is_live(survey: Survey) -> bool:
     if mark.work is None:
         return mark.accepted or _runs(survey) or survey.leases
     if mark.work is Work.ADOPTING:
-        return survey.serves  # the leases are those of the server that is taken over
-    return mark.is_changing or survey.leases or survey.serves
+        return _has_clients(survey)  # the leases are those of the server that is taken over
+    return mark.is_changing or survey.leases or _has_clients(survey)
+
+
+def _has_clients(survey: Survey) -> bool:
+    """Whether the HA gives it clients to serve; also while it is kept from that for a moment, as by
+    a partner that fetches its leases."""
+    ha = survey.status.ha if survey.status else None
+    return _runs(survey) and ha is not None and bool(ha.local.scopes)
 
 
 def _runs(survey: Survey) -> bool:

@@ -45,7 +45,7 @@ class Work(Enum):
 #: A rollout never makes less of a mark than it finds. ``deploy.py`` may end an undo, a restore or
 #: an upgrade as it may end a change.
 GOES_ON: Mapping[Work, frozenset[Work]] = {
-    Work.ROLLING_OUT: frozenset({Work.ROLLING_OUT, Work.ADOPTING}),
+    Work.ROLLING_OUT: frozenset({Work.ROLLING_OUT}),
     Work.ADOPTING: frozenset({Work.ROLLING_OUT, Work.ADOPTING}),
     Work.CHANGING: frozenset({Work.ROLLING_OUT, Work.ADOPTING, Work.CHANGING}),
     Work.UNDOING: frozenset({Work.ROLLING_OUT, Work.ADOPTING, Work.CHANGING, Work.UNDOING}),
@@ -67,11 +67,11 @@ class UnderWay:
 
     @classmethod
     def parse(cls, text: str) -> UnderWay:
-        """What a mark says; of one that nobody understands, whether it was of a change."""
+        """What a mark says; of one that is not whole, how it begins."""
         found = _TEXT.fullmatch(text.strip())
         if found is None:
-            known = Work.CHANGING if text.startswith(Work.CHANGING.value) else Work.ROLLING_OUT
-            return cls(known, _UNKNOWN)
+            begun = [one for one in Work if text.startswith(one.value)]
+            return cls(begun[-1] if begun else Work.ROLLING_OUT, _UNKNOWN)
         try:
             back_to = state_name(found["back_to"] or "")
         except ForeignError:
@@ -126,9 +126,13 @@ class Mark:
 
     def begin(self, work: Work, since: str, back_to: str = "") -> UnderWay:
         """What is under way once this work begins here."""
-        if self.under_way and work in GOES_ON[self.under_way.work]:
+        if self.under_way and self.goes_on(work):
             return self.under_way
         return UnderWay(work, since, back_to)
+
+    def goes_on(self, work: Work) -> bool:
+        """Whether this work goes on with what is under way, under the mark that is there."""
+        return self.under_way is not None and work in GOES_ON[self.under_way.work]
 
 
 _UNKNOWN = "an unknown time"

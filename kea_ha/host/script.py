@@ -8,7 +8,6 @@ never becomes shell. Paths of a host stand in it as they are in ``layout``, as i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from kea_ha.foreign import quoted
@@ -16,6 +15,8 @@ from kea_ha.foreign import quoted
 _SCRIPTS = Path(__file__).resolve().parents[2] / "files/host"
 #: With lists a script splits at line feeds alone, and expands no pattern before its `set +f`.
 _LISTS = "IFS='\n'; set -f\n"
+#: Read at once: what undoes a change must be there when it is needed, and of one version.
+_TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(_SCRIPTS.glob("*.sh"))}
 
 
 def script(*names: str, **given: str | int | Iterable[str]) -> str:
@@ -33,9 +34,4 @@ def script(*names: str, **given: str | int | Iterable[str]) -> str:
                 raise ValueError(f"{name} has a word that is no line: {words}")
             value = "\n".join(words)
         variables += f"{name}={quoted(str(value))}\n"
-    return lists + variables + "".join(map(_read, names))
-
-
-@cache
-def _read(name: str) -> str:
-    return (_SCRIPTS / f"{name}.sh").read_text(encoding="utf-8")
+    return lists + variables + "".join(_TEXTS[name] for name in names)

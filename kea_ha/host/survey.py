@@ -209,13 +209,12 @@ class Survey:
     @property
     def in_use(self) -> Running | None:
         """What the live document gives the server; None when there is none, or none of ours."""
-        return config_in_use.read(self.text(layout.KEA_CONF))
+        return _in_use(self.files.get(layout.KEA_CONF))
 
     @property
     def accepted_in_use(self) -> Running | None:
         """What the document gave it that was last accepted; None when none is kept."""
-        kept = self.kept.get(layout.KEA_CONF)
-        return config_in_use.read(kept.content) if kept else None
+        return _in_use(self.kept.get(layout.KEA_CONF))
 
     def interface_with(self, address: str) -> Interface | None:
         """The interface that carries ``address``, if one does."""
@@ -233,6 +232,10 @@ class Survey:
             for name in among
             if self.unit(name).is_active and self.unit(name).main_pid in serving
         )
+
+
+def _in_use(document: RemoteFile | None) -> Running | None:
+    return config_in_use.read(document.content) if document and document.content else None
 
 
 @dataclass(frozen=True)

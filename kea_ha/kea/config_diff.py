@@ -6,13 +6,15 @@ Used to tell an operator what would change, and to show that the two hosts of a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Final, TypeVar
 
 from kea_ha.foreign import ForeignError, json_value
 from kea_ha.settings.problems import shown
+
+T = TypeVar("T")
 
 _MISSING: Final = object()
 _IDENTITIES: Final = ("id", "library", "name", "pool", "hw-address", "client-id", "output")
@@ -29,7 +31,33 @@ HOST_OWN: Final = re.compile(
 """Paths of what must be each host's own."""
 
 
-@lru_cache(maxsize=32)  # a host is looked at every half second while something is awaited
+def remembered(most: int) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    """Remember what a function makes of texts, of so many characters together.
+
+    A host is looked at twice a second while something is awaited, and mostly says the same; what
+    it says must not fill the memory.
+    """
+
+    def decorate(function: Callable[[str], T]) -> Callable[[str], T]:
+        known: dict[str, T] = {}
+
+        @wraps(function)
+        def remembering(text: str) -> T:
+            if text in known:
+                return known[text]
+            made = function(text)
+            if sum(map(len, known)) + len(text) > most:
+                known.clear()
+            if len(text) <= most:
+                known[text] = made
+            return made
+
+        return remembering
+
+    return decorate
+
+
+@remembered(4 << 20)
 def parse_document(text: str) -> Mapping[str, Any]:
     """Kea's JSON with `//`, `#` and `/* */` comments, as data; ValueError says what is wrong.
 

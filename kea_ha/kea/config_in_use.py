@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
-from kea_ha.kea.config_diff import parse_document
+from kea_ha.kea.config_diff import parse_document, remembered
 from kea_ha.kea.status import Threads
 
 
@@ -38,11 +37,11 @@ def patience_s(heartbeat_ms: float, sync_timeout_ms: float) -> float:
     return (6 * heartbeat_ms + sync_timeout_ms) / 1000 + 10
 
 
-@lru_cache(maxsize=16)  # a host is looked at every half second while something is awaited
-def read(text: str | None) -> Running | None:
-    """What a document says; None when there is none, or none of ours."""
+@remembered(8 << 20)
+def read(text: str) -> Running | None:
+    """What a document says; None when it is none of ours."""
     try:
-        return parse(parse_document(text)) if text else None
+        return parse(parse_document(text))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         return None  # somebody wrote another one there
 

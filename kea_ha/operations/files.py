@@ -45,7 +45,7 @@ def document(pair: Pair, node: Node, *, of: Callable[[Plan], Iterable[Wanted]]) 
         if one.check and state.is_executing:
             _check(one)
         yield rename(one.path)
-    changed(node)
+        changed(node)
 
 
 def _check(wanted: Wanted) -> None:

@@ -18,7 +18,7 @@ from pyinfra.api import StringCommand
 from kea_ha import foreign, layout
 from kea_ha.foreign import ForeignError
 from kea_ha.host import accepted_state, desired_state, frames
-from kea_ha.host.mark import Work
+from kea_ha.host.mark import UnderWay, Work
 from kea_ha.host.script import script
 from kea_ha.operations.checks import EVIDENCE
 from kea_ha.operations.files import rename, write
@@ -76,11 +76,8 @@ def mark_unfinished(pair: Pair, node: Node, *, adopt: bool) -> Commands:
 
 def mark_change(node: Node, *, work: Work, back_to: str) -> Commands:
     """Leave word that a change is under way: a run that finds it may go on with it, or go back."""
-    found = look_at(node).mark
-    begun = found.begin(work, _now(), back_to)
-    if begun is not found.under_way:
-        yield from _note(layout.UNFINISHED_FILE, begun.text())
-        changed(node)
+    yield from _note(layout.UNFINISHED_FILE, UnderWay(work, _now(), back_to).text())
+    changed(node)
 
 
 def mark_ended(node: Node) -> Commands:
@@ -103,9 +100,8 @@ def mark_out(node: Node) -> Commands:
 
 def mark_back(node: Node) -> Commands:
     """It is not out any longer."""
-    if look_at(node).mark.out_since:
-        yield StringCommand("rm -f", layout.MAINTENANCE_FILE)
-        changed(node)
+    yield StringCommand("rm -f", layout.MAINTENANCE_FILE)
+    changed(node)
 
 
 def _now() -> str:
@@ -141,8 +137,10 @@ def mark_accepted(pair: Pair, node: Node) -> Commands:
             )
     elif not same_settings:
         yield from _note(layout.SETTINGS_FILE, accepted_state.settings_text(pair))
-    yield from _note(layout.ACCEPTED_FILE, _now())
-    yield StringCommand("rm -f", layout.UNFINISHED_FILE)
+    new = f"{layout.ACCEPTED_FILE}.new"
+    yield write(layout.ACCEPTED_FILE, f"{_now()}\n", mode="600", owner="root:root")
+    yield StringCommand("sync", new, "&& mv -f", new, layout.ACCEPTED_FILE,
+                        "&& rm -f", layout.UNFINISHED_FILE)  # fmt: skip
     changed(node)
 
 

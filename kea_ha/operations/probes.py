@@ -48,7 +48,7 @@ def ask_kea(node: Node, command: str) -> Reply:
     try:
         return Reply(*port_tests.kea_result(_answer_of_kea(node, command)))
     except foreign.ForeignError as error:
-        return Reply(None, str(error))
+        return Reply(None, foreign.cut(str(error), 200))
 
 
 def ha_state_of(node: Node) -> str | None:

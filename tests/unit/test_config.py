@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kea_ha import layout
 from kea_ha.kea import config
 from kea_ha.kea.config import Platform, render_control_agent, render_dhcp4, render_firewall
-from kea_ha.kea.config_diff import differences, pair_differences, parse_document
+from kea_ha.kea.config_diff import differences, pair_differences, parse_document, remembered
 from kea_ha.settings.build import build_pair
 from kea_ha.settings.extra import DHCP4_KEYS, merged
 from kea_ha.settings.kea_versions import Version
@@ -406,6 +406,27 @@ class TestComments:
         """The line of the file, comments included."""
         with pytest.raises(ValueError, match="line 4"):
             parse_document("{\n/* two\nthree */\n  oops }")
+
+
+def test_what_is_remembered_of_documents_has_a_limit() -> None:
+    """A host that says something else each time must not fill the memory."""
+    made: list[str] = []
+    read = remembered(10)(lambda text: made.append(text) or len(text))
+
+    for text in (
+        "12345",
+        "12345",
+        "1234",
+        "12",
+        "12",
+        "12345",
+        "a long one",
+        "a longer one",
+        "a longer one",
+    ):
+        assert len(text) == read(text)
+
+    assert ["12345", "1234", "12", "12345", "a long one", "a longer one", "a longer one"] == made
 
 
 class TestDifferences:

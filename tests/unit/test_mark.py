@@ -40,6 +40,8 @@ def test_what_is_written_is_what_is_read(work: Work) -> None:
         # Of a version that is not known, or of nobody: a change of a live pair stays one.
         ("changing (tuning) since today", Work.CHANGING),
         ("changing", Work.CHANGING),
+        ("changing (upgrading)", Work.UPGRADING),
+        ("adopting", Work.ADOPTING),
         ("", Work.ROLLING_OUT),
         ("nonsense\x1b[2J", Work.ROLLING_OUT),
         ("not changing since today", Work.ROLLING_OUT),
@@ -78,6 +80,14 @@ def test_no_rollout_makes_a_change_forgotten() -> None:
         for begun in (Work.ROLLING_OUT, Work.ADOPTING, Work.CHANGING):
             now = Mark("lab server1", True, UnderWay(found, "before", "")).begin(begun, SINCE)
             assert now.work.is_change or not found.is_change
+
+
+def test_an_adoption_is_never_taken_for_a_rollout() -> None:
+    """Else the server that is taken over would be neither kept nor stopped."""
+    for found in (Work.ROLLING_OUT, Work.ADOPTING):
+        assert (
+            Work.ADOPTING is Mark(under_way=UnderWay(found, "before")).begin(Work.ADOPTING, "").work
+        )
 
 
 def test_the_two_go_back_to_one_state_or_to_none_that_is_known() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kea_ha import layout
+from kea_ha.host import frames
 from kea_ha.host.script import script
 
 FILES = sorted(Path("files/host").glob("*.sh"))
@@ -58,3 +59,14 @@ def test_a_script_that_lacks_a_value_ends() -> None:
     done = subprocess.run(["sh", "-c", script("keep_leases")], capture_output=True, check=False)
     assert done.returncode != 0
     assert b"kept" in done.stderr
+
+
+def test_a_lock_that_could_not_be_written_is_not_held(tmp_path: Path) -> None:
+    """As on a full disk. Two operators would both go on, and restart both servers."""
+    locking = frames.framed(script("lock")).replace("/run/kea-ha", str(tmp_path))
+    (tmp_path / "lock.new").mkdir()
+
+    done = subprocess.run(["sh", "-c", locking], input=b"anna", capture_output=True, check=False)
+
+    assert done.returncode != 0
+    assert not (tmp_path / "lock").exists()
