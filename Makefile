@@ -78,7 +78,7 @@ lint: venv ## style, types, the hosts' shell, and that arrows go one way
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	.venv/bin/shellcheck files/host/*.sh
+	.venv/bin/shellcheck files/host/*.sh lab/*.sh .ci/run
 
 .PHONY: setup
 setup: ## install what the lab needs (Debian packages, and .venv)

@@ -186,7 +186,7 @@ leases = {
     if client["address"]
 }
 unserved = [client["mac"].hex(":") for client in waiting.values()]
-told = {"acks": acks, "waits": waits, "leases": leases, "unserved": unserved, "asked": asked}
+told = {"acks": acks, "waits": waits, "leases": leases, "unserved": unserved}
 told |= {"twice": twice, "refused": refused}
 write("told", json.dumps({**told, "clients": len(clients), "last_arrival": last_arrival}))
 

@@ -78,13 +78,11 @@ make_venv() {
     printf '%s\n' "$want" > .venv/lock
 }
 
+# shellcheck disable=SC2086  # lists of packages: each word is one
 case ${1:-} in
     python) make_venv ;;
-    # shellcheck disable=SC2086
     lab) install $LAB_PACKAGES; make_venv ;;
-    # shellcheck disable=SC2086
     browser) install $BROWSER_PACKAGES ;;
-    # shellcheck disable=SC2086
     vagrant) install $LAB_PACKAGES $VAGRANT_PACKAGES; make_venv ;;
     *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
