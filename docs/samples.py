@@ -107,7 +107,8 @@ def documents() -> str:
     """The documents of a backup of before a change."""
     before = newest()
     pyinfra("deploy.py", *LARGE, "valid_lifetime=42530")
-    said = pyinfra("runbook/restore.py", *LARGE, f"from={before}", "documents=true")
+    given = (*LARGE, "valid_lifetime=42530", f"from={before}", "documents=true")
+    said = pyinfra("runbook/restore.py", *given)
     pyinfra("deploy.py", *LARGE)
     return said
 

@@ -34,9 +34,20 @@ LARGEST_PACKET: Final = 1 << 20
 LONGEST_GREETING: Final = 1 << 16
 #: How long connecting may take, in seconds; pyinfra's own limit is on each answer of the host.
 CONNECTING_S: Final = 90
+#: How long a host may take to begin with a command, and how long nothing may come of one whose
+#: answer comes in pieces. Seconds.
+SILENCE_S: Final = 60
 #: How long is waited to say goodbye on a channel, in seconds.
 _GOODBYE_S: Final = 3
 _PIECE: Final = 65536
+
+
+class NoAnswer(TimeoutError):
+    """Raised when a host has not answered in so many ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer in {seconds:g} s")
+        self.seconds = seconds
 
 
 class TooMuch(Exception):
@@ -74,12 +85,13 @@ def run(
 ) -> Said:
     """Run a command with ``given`` on its standard input; ``sink`` takes what it prints, if any.
 
-    :raises TimeoutError: when it has not ended after ``limit_s`` seconds.
+    :raises NoAnswer: when it has not ended after ``limit_s`` seconds, has not begun after
+        ``SILENCE_S``, or, with a sink, has printed nothing for as long.
     :raises TooMuch: when it prints more than ``most`` bytes.
     :raises CutOff, OSError, EOFError, SSHException: when the connection does not carry it.
     """
     try:
-        with gevent.Timeout(limit_s, TimeoutError(f"not ended after {limit_s:g} s")):
+        with gevent.Timeout(limit_s, NoAnswer(limit_s)):
             return _run(client, command, given, limit_s, most, sink)
     except (TimeoutError, TooMuch, CutOff, OSError, EOFError, SSHException):
         raise
@@ -98,20 +110,25 @@ def _run(
     transport = client.get_transport() if client is not None else None
     if transport is None:
         raise CutOff("there is no connection")
-    channel = transport.open_session(timeout=limit_s)
+    silence_s = min(limit_s, SILENCE_S)
+    channel = transport.open_session(timeout=silence_s)
     reading: list[gevent.Greenlet] = []
     try:
-        channel.settimeout(limit_s)
-        channel.exec_command(command)
+        channel.settimeout(silence_s if sink else limit_s)
+        with gevent.Timeout(silence_s, NoAnswer(silence_s)):
+            channel.exec_command(command)
         out: list[bytes] = []
         err: list[bytes] = []
         reading = [
             gevent.spawn(_write, channel, given),
             gevent.spawn(_read, channel.recv, most, sink or out.append),
-            gevent.spawn(_read, channel.recv_stderr, MOST_COMPLAINTS, err.append),
+            gevent.spawn(_read, channel.recv_stderr, MOST_COMPLAINTS, err.append, waits=True),
         ]
         for job in gevent.iwait(reading):
-            if (failed := job.get()) is not None:
+            failed = job.get()
+            if isinstance(failed, TimeoutError):
+                raise NoAnswer(silence_s)
+            if failed is not None:
                 raise failed
         code = channel.recv_exit_status()
     finally:
@@ -149,18 +166,27 @@ def _write(channel: Any, given: bytes) -> None:
 
 
 def _read(
-    receive: Callable[[int], bytes], most: int, sink: Callable[[bytes], object]
+    receive: Callable[[int], bytes],
+    most: int,
+    sink: Callable[[bytes], object],
+    *,
+    waits: bool = False,
 ) -> Exception | None:
     seen = 0
-    try:
-        while piece := receive(_PIECE):
+    while True:
+        try:
+            piece = receive(_PIECE)
             seen += len(piece)
             if seen > most:
                 return TooMuch(f"more than {most} bytes")
+            if not piece:
+                return None
             sink(piece)
-    except Exception as error:
-        return error
-    return None
+        except TimeoutError as error:
+            if not waits:  # complaints mostly never come
+                return error
+        except Exception as error:
+            return error
 
 
 def guard(client: Client | None, *, silence_s: float) -> None:

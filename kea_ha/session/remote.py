@@ -124,9 +124,9 @@ def ask(
             most=most,
             sink=sink,
         )
-    except TimeoutError:
+    except channel.NoAnswer as error:
         RUN.silent.add(on.name)
-        return Answer.none(f"no answer from {on.name} in {limit_s} s")
+        return Answer.none(f"no answer from {on.name} in {min(limit_s, error.seconds):g} s")
     except channel.TooMuch as error:
         return Answer.none(f"{on.name} answered with {error}, and was not listened to any longer")
     except (OSError, EOFError, SSHException, channel.CutOff) as error:
