@@ -46,7 +46,7 @@ def test_a_foreign_kea_is_adopted_with_its_leases(
     bench.give(lab, "host-1", "/etc/kea/kea-dhcp4.conf", text, "644")
     bench.sh(lab, "host-1", "systemctl restart kea-dhcp4-server")
     # Its owner may not read it, and root does not go where another can lead it.
-    bench.sh(lab, "host-1", "chown _kea /etc/kea; install -m 600 /dev/null /etc/kea/roots-own")
+    bench.sh(lab, "host-1", "install -m 600 /dev/null /var/lib/kea/roots-own")
     lease = bench.wait_for(
         "a lease from the foreign Kea",
         lambda: bench.get_lease(lab, mac="02:00:00:00:00:ad", tries=2),
@@ -62,8 +62,8 @@ def test_a_foreign_kea_is_adopted_with_its_leases(
     assert operator.deploy(*FAST, "--data", "adopt=true").verdict
     kept = bench.sh(lab, "host-1", "cat /var/lib/kea-ha/adopted/etc/kea/kea-dhcp4.conf")
     assert text == kept
-    left_out = bench.sh(lab, "host-1", "cat /var/lib/kea-ha/adopted/etc/kea.left-out")
-    assert left_out.split() == ["/etc/kea/roots-own"]
+    left_out = bench.sh(lab, "host-1", "cat /var/lib/kea-ha/adopted/var/lib/kea.left-out")
+    assert left_out.split() == ["/var/lib/kea/roots-own"]
     old = bench.sh(lab, "host-1", "cat /var/lib/kea-ha/adopted/var/lib/kea/kea-leases4.csv*")
     assert "02:00:00:00:00:ad" in old
     for host in HOSTS:
