@@ -86,11 +86,6 @@ def recovered() -> str:
     return pyinfra("runbook/recover.py", *LARGE)
 
 
-def backup() -> str:
-    """A backup, of the newest directory."""
-    return pyinfra("runbook/backup.py", *LARGE)
-
-
 def newest() -> str:
     """The newest backup."""
     return str(max((PROJECT / "backups").iterdir()).relative_to(PROJECT))
@@ -141,7 +136,7 @@ SCENES: dict[str, Scene] = {
     "out": lambda: pyinfra("runbook/maintain.py", *LARGE, "host=host-2"),
     "back": lambda: pyinfra("runbook/maintain.py", *LARGE, "host=host-2", "done=true"),
     "rotate": lambda: pyinfra("runbook/rotate.py", *LARGE, "ca=true"),
-    "backup": backup,
+    "backup": lambda: pyinfra("runbook/backup.py", *LARGE),
     "restore": restored,
     "documents": documents,
     "upgrade": upgraded,

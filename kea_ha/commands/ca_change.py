@@ -1,7 +1,7 @@
-"""pyinfra operations that change the CAs themselves, on the operator's machine.
+"""Change the CAs themselves, on the operator's machine.
 
 What hosts are to have follows from the stage of the change; they get it by the rolling change that
-comes after each stage. See ``pki.STAGES``.
+comes after each stage. See ``ca_store.STAGES``.
 """
 
 from __future__ import annotations

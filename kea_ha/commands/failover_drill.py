@@ -1,4 +1,4 @@
-"""pyinfra operations of the failover drill: make a failure happen under load, measure, put back.
+"""The failover drill: make a failure happen under load, measure, put back.
 
 Clients ask from the host of the group ``probes``; what Kea did is read from both servers' logs.
 Each host that is broken has a timer first that puts it back by itself, so that a drill that is

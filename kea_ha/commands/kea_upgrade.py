@@ -1,4 +1,4 @@
-"""pyinfra operations that upgrade Kea on a live pair, one host at a time, its partner serving.
+"""Upgrade Kea on a live pair, one host at a time, its partner serving.
 
 Packages are not put back when an upgrade does not work: then the partner serves on, the other host
 is left alone, and the leases as they were are kept beside it.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pyinfra import host, state
 
 from kea_ha import layout
-from kea_ha.commands.turn import await_health, start
+from kea_ha.commands.turn import await_health, halt, start
 from kea_ha.decide import restore_plan
 from kea_ha.decide.restore_plan import HostFile, Restoration
 from kea_ha.host import file_transfer, put_back_timer
@@ -22,7 +22,7 @@ from kea_ha.operations import checks
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import SERVICE_S, ask, need, say
+from kea_ha.session.remote import ask, need, say
 from kea_ha.session.surveys import COPYING_S, changed, files_of, host_of, look_at, unit_of
 from kea_ha.settings.model import Node, Pair
 from kea_ha.settings.problems import counted
@@ -181,13 +181,7 @@ def _put(node: Node, file: HostFile, aside: str) -> None:
 
 
 def _stop(pair: Pair, node: Node) -> None:
-    need(
-        host_of(node),
-        f"{put_back_timer.run_now(put_back_timer.DRILL)}; systemctl stop {unit_of(pair)}",
-        what=f"kea-dhcp4 on {node.name} does not stop",
-        remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
-        timeout_s=SERVICE_S,
-    )
+    halt(pair, node, put_back_timer.run_now(put_back_timer.DRILL))
     for one in look_at(node, anew=True).holders("udp", 67):
         for program, pid in one.processes:
             if program == "kea-dhcp4":

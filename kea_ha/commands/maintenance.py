@@ -1,4 +1,4 @@
-"""pyinfra operations that take one host of a live pair out for maintenance, and bring it back.
+"""Take one host of a live pair out for maintenance, and bring it back.
 
 A host that is out has our mark, and its kea-dhcp4 neither runs nor starts at boot: whatever is done
 to the host, it does not come back half repaired. Its partner serves all clients meanwhile.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyinfra import state
 
 from kea_ha import layout
-from kea_ha.commands.turn import await_health, fall_into_step, free_of_clients, start, stop
+from kea_ha.commands.turn import RECOVER, await_health, fall_into_step, free_of_clients, start, stop
 from kea_ha.operations import checks, host_marks
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import RUN
@@ -57,7 +57,7 @@ def _take_out(pair: Pair, node: Node) -> None:
         elif not look_at(partner, anew=True).serves:
             raise Refusal(
                 f"{partner.name} does not serve either",
-                "pyinfra -y inventory.py runbook/recover.py finds out what is wrong, and mends it",
+                RECOVER,
             )
     except Refusal:
         if not out_already:

@@ -1,4 +1,4 @@
-"""pyinfra operations that find out what is wrong with a live pair, say it, and mend it."""
+"""Find out what is wrong with a live pair, say it, and mend it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kea_ha.commands.turn import (
     await_state,
     come_back,
     fall_into_step,
+    halt,
     own_words,
     put_in_place,
     start,
@@ -215,16 +216,9 @@ def _start_anew(pair: Pair, node: Node, found: Diagnosis) -> None:
     if node.name in found.aside:
         place = f"{layout.STATE_DIR}/damaged-leases-{time.strftime('%Y%m%d-%H%M%S')}"
         say(f"    setting its lease file aside, in {place}")
-        run_commands([
-            StringCommand(
-                f"{put_back_timer.settle()}; systemctl stop {unit_of(pair)}",
-                _timeout=SERVICE_S,
-            ),
-            StringCommand(
-                f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/",
-                _timeout=SERVICE_S,
-            ),
-        ])  # fmt: skip
+        halt(pair, node, put_back_timer.settle())
+        aside = f"umask 077; mkdir -p {place} && mv {layout.LEASES}* {place}/"
+        run_commands([StringCommand(aside, _timeout=SERVICE_S)])
     fall_into_step(pair, node)
     start(pair, node)
     if node.name in found.renew:

@@ -1,4 +1,4 @@
-"""pyinfra operations that change a live pair: one server at a time, its partner serving meanwhile.
+"""Change a live pair: one server at a time, its partner serving meanwhile.
 
 What is to be in order is the plan's, and how it gets there is the package ``operations``'s
 matter; here is when: everything that no client can feel first, then the hand-over, the restart, and
@@ -36,9 +36,7 @@ from kea_ha.operations.checks import CHANGES
 from kea_ha.refusal import Refusal
 from kea_ha.session.learned import Slot
 from kea_ha.session.operation import CHANGED, Outcome
-from kea_ha.session.remote import (
-    say,
-)
+from kea_ha.session.remote import say
 from kea_ha.session.surveys import look_at
 from kea_ha.settings.model import Node, Pair
 

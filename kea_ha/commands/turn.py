@@ -11,7 +11,6 @@ things and one way to wait for them:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from pyinfra.api import StringCommand
 
@@ -58,8 +57,8 @@ def mark(pair: Pair, node: Node, work: Work = Work.CHANGING, back_to: str = "") 
     """
     if not look_at(node).kept:
         # Rolled out before states were kept: what stands here now is what was accepted.
-        script = accepted_state.keep_script(node, RUN.name)
-        run_commands([StringCommand(script, _stdin="not known", _timeout=SERVICE_S)])
+        keep = accepted_state.keep_script(node, RUN.name)
+        run_commands([StringCommand(keep, _stdin="not known", _timeout=SERVICE_S)])
         changed(node)
     if not look_at(node).mark.goes_on(work):
         last = look_at(node).kept_names.get(layout.KEPT_DIR, "")
@@ -86,10 +85,10 @@ def step_down(pair: Pair, node: Node) -> None:
     stop(pair, node)
 
 
-def come_back(pair: Pair, node: Node, start: Callable[[Pair, Node], None] | None = None) -> None:
-    """Start what is to run, by default each daemon on what is on disk, and see the pair healthy."""
+def come_back(pair: Pair, node: Node) -> None:
+    """Run each daemon on what is on disk, and see the pair healthy."""
     fall_into_step(pair, node)
-    (start or run_daemons)(pair, node)
+    run_daemons(pair, node)
     checks.await_answers(pair, node)
     await_health(pair)
 
@@ -140,17 +139,22 @@ def stop(pair: Pair, node: Node) -> None:
     """
     partner = pair.partner_of(node)
     partner_serves = look_at(partner, anew=True).serves
+    halt(pair, node, put_back_timer.settle())
+    if partner_serves:
+        await_state(partner, _heartbeat_s(pair) + _REQUEST_S, PARTNER_DOWN)
+
+
+def halt(pair: Pair, node: Node, first: str) -> None:
+    """Stop this server, whoever serves; ``first`` is shell that goes before it."""
     # On the host that it concerns, which is not always the one whose operation this is.
     need(
         host_of(node),
-        f"{put_back_timer.settle()}; systemctl stop {unit_of(pair)}",
+        f"{first}; systemctl stop {unit_of(pair)}",
         what=f"kea-dhcp4 on {node.name} does not stop",
         remedy=f"look at `systemctl status {unit_of(pair)}` on {node.name}",
         timeout_s=SERVICE_S,
     )
     changed(node)
-    if partner_serves:
-        await_state(partner, _heartbeat_s(pair) + _REQUEST_S, PARTNER_DOWN)
 
 
 def fall_into_step(pair: Pair, node: Node) -> None:
@@ -246,6 +250,7 @@ def _heartbeat_s(pair: Pair) -> float:
 
 
 def surveys_of(pair: Pair) -> dict[str, Survey]:
+    """What is known of both hosts."""
     return {node.name: look_at(node) for node in pair.nodes}
 
 
@@ -314,6 +319,7 @@ def own_words(node: Node) -> str:
 
 
 def who_serves(pair: Pair) -> str:
+    """Who serves clients at this moment, as far as it can be told, as a sentence."""
     surveys = {}
     for node in pair.nodes:
         try:

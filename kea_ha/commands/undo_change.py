@@ -1,4 +1,4 @@
-"""pyinfra operations that put back, on both hosts, a state that was accepted before.
+"""Put back, on both hosts, a state that was accepted before.
 
 Of a change that was not finished that is the last accepted state, of a finished one the state
 before it, and the documents of a backup make one, too. It is put back as it was made: one server

@@ -124,12 +124,6 @@ class Mark:
         """Whether a change of a live pair was begun here and has not ended."""
         return self.work is not None and self.work.is_change
 
-    def begin(self, work: Work, since: str, back_to: str = "") -> UnderWay:
-        """What is under way once this work begins here."""
-        if self.under_way and self.goes_on(work):
-            return self.under_way
-        return UnderWay(work, since, back_to)
-
     def goes_on(self, work: Work) -> bool:
         """Whether this work goes on with what is under way, under the mark that is there."""
         return self.under_way is not None and work in GOES_ON[self.under_way.work]

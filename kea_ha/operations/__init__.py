@@ -1,1 +1,1 @@
-"""pyinfra operations: each puts one thing in order on one host, or looks and changes nothing."""
+"""Work on one host, as pyinfra operates it: put one thing in order, or look and change nothing."""

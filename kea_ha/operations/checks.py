@@ -1,4 +1,4 @@
-"""pyinfra operations that change nothing: they look, wait, prove and judge.
+"""Work that changes nothing: it looks, waits, proves and judges.
 
 Each ends without a change or fails its host with the reason and the remedy. While changes are only
 being listed (``--dry``, or before the prompt) they do nothing, except that pre-flight looks and

@@ -69,7 +69,8 @@ def mark_unfinished(pair: Pair, node: Node, *, adopt: bool) -> Commands:
         return
     work = Work.ADOPTING if adopt and not mark.owner else Work.ROLLING_OUT
     yield StringCommand("mkdir -p -m 0700", layout.STATE_DIR)
-    yield from _note(layout.UNFINISHED_FILE, mark.begin(work, _now()).text())
+    if not mark.goes_on(work):
+        yield from _note(layout.UNFINISHED_FILE, UnderWay(work, _now()).text())
     yield from _note(layout.OWNER_FILE, owner)
     changed(node)
 

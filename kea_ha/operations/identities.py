@@ -1,4 +1,4 @@
-"""The operation that gives a host its certificates: its key is made there and never leaves."""
+"""Give a host its certificates: its key is made there and never leaves."""
 
 from __future__ import annotations
 
